@@ -1,0 +1,36 @@
+# Every target sets up .venv where it is missing or out of date.
+BOARD ?= xu3
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.powerband-ready
+
+.PHONY: setup train test test-slow check bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Powerband needs Python 3.11 or newer")'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,dev]"
+	touch $@
+
+train: setup
+	$(PY) experiments/train_agent.py --board $(BOARD)
+
+test: check
+	$(PY) -m pytest
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	PYTHONPATH=. .venv/bin/lint-imports
+
+test-slow: setup
+	$(PY) -m pytest -m slow
+
+bench: setup
+	$(PY) -m pytest tests/bench -m bench -s
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

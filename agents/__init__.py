@@ -1,0 +1,1 @@
+"""Controllers: governors, heuristics, bounds and learned policies, and the loop that flies them."""

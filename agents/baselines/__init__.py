@@ -1,0 +1,1 @@
+"""Baselines: the controllers that a learned policy has to beat."""

@@ -1,0 +1,260 @@
+"""The frequency governors of the Linux kernel, each with the network at a fixed rung or at `@auto`.
+
+A governor looks at its clusters' load every 10 to 20 ms; a control interval holds dozens of such samples. So a
+decision here is where a governor's sampling *settles* over one interval: its rule is applied as often as the
+kernel would sample, each time with the load predicted for the frequency just chosen (the same work per second:
+load x old / new frequency).
+
+What this leaves out: while a frame longer than a sample is served, the kernel's samples read 100 %, and near 0 %
+between frames, so a real ondemand bounces between the ends where this one settles at the mean. At a convex
+power law that flatters the governors: they are stronger opponents here than on a board.
+
+Rules and defaults: the kernel's drivers/cpufreq/cpufreq_{ondemand,conservative}.c and
+kernel/sched/cpufreq_schedutil.c, mainline, tickless, HZ=100.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from hw.errors import InputError
+from hw.types import BoardSpec, Clock, Demand, Knobs, Profile, Telemetry
+
+SAMPLING_S = 0.02  # two ticks at HZ=100
+SATURATED = 0.99  # a busy share from here on says that there is work for more, not for how much
+PELT_HALF_LIFE_S = 0.032  # of the scheduler's utilisation average
+
+
+class Rule(Protocol):
+    """A governor's rule for one clock."""
+
+    def __init__(self, clock: Clock, interval_s: float) -> None: ...
+
+    def settle(self, freq_hz: float, load: float) -> int:
+        """Index of the frequency for the next interval.
+
+        `freq_hz` was granted in the last one, in which the busiest CPU had `load` (1 is all of it; above 1: what
+        it would have needed; infinite: saturated at any speed for all one knows).
+        """
+        ...
+
+
+class Performance:
+    """The highest frequency."""
+
+    def __init__(self, clock: Clock, interval_s: float) -> None:
+        self._clock = clock
+
+    def settle(self, freq_hz: float, load: float) -> int:
+        """Index of the highest frequency."""
+        return len(self._clock.freqs_hz) - 1
+
+
+class Powersave:
+    """The lowest frequency."""
+
+    def __init__(self, clock: Clock, interval_s: float) -> None:
+        pass
+
+    def settle(self, freq_hz: float, load: float) -> int:
+        """Index of the lowest frequency."""
+        return 0
+
+
+class Ondemand:
+    """Above the threshold the highest frequency, else one in proportion to load.
+
+    95 is the default threshold with micro accounting (a tickless kernel); below it
+    f = fmin + load (fmax - fmin), the nearest entry of the table (RELATION_C).
+    """
+
+    UP = 95  # percent
+
+    def __init__(self, clock: Clock, interval_s: float) -> None:
+        self._clock = clock
+        self._samples = _samples(interval_s)
+
+    def sample(self, load: float) -> int:
+        """One application of the rule to a load (0..1): index of the frequency it sets."""
+        percent = _percent(load)
+        if percent > self.UP:
+            return len(self._clock.freqs_hz) - 1
+        low, high = self._clock.freqs_hz[0], self._clock.freqs_hz[-1]
+        return self._clock.nearest(low + percent * (high - low) / 100)
+
+    def settle(self, freq_hz: float, load: float) -> int:
+        """Where sampling ends; where it ends in a cycle of several frequencies, the one nearest to their mean."""
+        freqs = self._clock.freqs_hz
+        chosen: list[int] = []
+        for _ in range(self._samples):
+            now = freqs[chosen[-1]] if chosen else freq_hz
+            index = self.sample(_predicted(load, freq_hz, now))
+            if index in chosen:
+                cycle = chosen[chosen.index(index) :]
+                return self._clock.nearest(sum(freqs[i] for i in cycle) / len(cycle))
+            chosen.append(index)
+        return chosen[-1]
+
+
+class Conservative:
+    """A step of 5 % of the highest frequency up above 80 % load, down below 20 %.
+
+    A step up takes the highest entry not above what is requested (RELATION_H), a step down the lowest not below
+    (RELATION_L); the request is kept between samples, so steps smaller than the table's add up.
+    """
+
+    UP, DOWN = 80, 20  # percent
+    STEP = 0.05  # of the highest frequency
+
+    def __init__(self, clock: Clock, interval_s: float) -> None:
+        self._clock = clock
+        self._samples = _samples(interval_s)
+        self._step_hz = self.STEP * clock.max_hz
+        self._requested_hz = clock.freqs_hz[0]
+        self._index = 0
+
+    def settle(self, freq_hz: float, load: float) -> int:
+        """Steps until the predicted load lies between the thresholds, at most one per sample."""
+        freqs = self._clock.freqs_hz
+        if freq_hz != freqs[self._index]:  # throttled, or somebody else set it: the request follows
+            self._requested_hz, self._index = freq_hz, self._clock.nearest(freq_hz)
+        for _ in range(self._samples):
+            percent = _percent(_predicted(load, freq_hz, freqs[self._index]))
+            if percent > self.UP and self._requested_hz < freqs[-1]:
+                self._requested_hz = min(self._requested_hz + self._step_hz, freqs[-1])
+                self._index = _at_most(self._clock, self._requested_hz)
+            elif percent < self.DOWN and self._requested_hz > freqs[0]:
+                self._requested_hz = max(self._requested_hz - self._step_hz, freqs[0])
+                self._index = self._clock.at_least(self._requested_hz)
+            else:
+                break
+        return self._index
+
+
+class Schedutil:
+    """f = 1.25 fmax util / capacity, frequency-invariant: the lowest entry not below.
+
+    `util / capacity` is load x f / fmax, so in the steady state f = 1.25 x load x the frequency it was measured at.
+    Utilisation is an average with a half-life of 32 ms: under full load u' = (f / fmax - u) ln 2 / 32 ms with
+    f = 1.25 fmax u, so the frequency grows at most by exp(0.25 ln 2 / 32 ms x interval): 15-fold in 0.5 s.
+    """
+
+    HEADROOM = 1.25
+
+    def __init__(self, clock: Clock, interval_s: float) -> None:
+        self._clock = clock
+        self._growth = math.exp((self.HEADROOM - 1) * math.log(2) / PELT_HALF_LIFE_S * interval_s)
+
+    def settle(self, freq_hz: float, load: float) -> int:
+        """Index of the frequency at which utilisation has settled, or how far it got in one interval."""
+        return self._clock.at_least(min(self.HEADROOM * load, self._growth) * freq_hz)
+
+
+RULES: dict[str, type[Rule]] = {
+    "performance": Performance,
+    "powersave": Powersave,
+    "ondemand": Ondemand,
+    "conservative": Conservative,
+    "schedutil": Schedutil,
+}
+
+
+class Governor:
+    """A governor on every CPU cluster, the network on the big cores.
+
+    The network gets all cores of the board's big unit: that is where the kernel's load balancer places a busy
+    process with a thread per core. Each cluster's clock follows its own busiest CPU, the small cluster's too;
+    clocks without a CPU stay at their lowest.
+    """
+
+    def __init__(self, name: str, rule: type[Rule], rung: int | None) -> None:
+        """`rung` fixed from 1 on, or None for `@auto` (see `auto_rung`)."""
+        self._name = name
+        self._rule = rule
+        self._rung = rung
+
+    def reset(self, spec: BoardSpec, profile: Profile) -> None:
+        """Start a flight.
+
+        Raises:
+            InputError: the fixed rung is beyond the ladder.
+        """
+        if self._rung is not None and self._rung > len(profile.rungs):
+            raise InputError.at(
+                "controller",
+                f"the ladder of profile {profile.name!r} has no rung {self._rung}",
+                value=f"{self._name}@{self._rung}",
+                want=f"want @1 to @{len(profile.rungs)}, or @auto",
+            )
+        self._spec, self._profile = spec, profile
+        governed = {u.clock for u in spec.units if u.kind == "cpu"}
+        self._rules = {c.name: self._rule(c, spec.interval_s) for c in spec.clocks if c.name in governed}
+
+    def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
+        """Each cluster's frequency from its own load."""
+        spec = self._spec
+        freqs: dict[str, float] = {}
+        for clock in spec.clocks:
+            rule = self._rules.get(clock.name)
+            index = 0
+            if rule is not None:
+                now = telemetry.granted.freqs_hz[clock.name]
+                index = rule.settle(now, demanded_load(telemetry, spec, clock.name))
+            freqs[clock.name] = clock.freqs_hz[index]
+        rung = self._rung if self._rung is not None else auto_rung(spec, self._profile, demand)
+        return Knobs(rung=rung, unit=spec.big_unit.name, cores=spec.big_unit.cores, freqs_hz=freqs)
+
+
+def auto_rung(spec: BoardSpec, profile: Profile, demand: Demand) -> int:
+    """The rung a careful person would fix, from the profile alone.
+
+    `min_energy`: the smallest rung that meets the accuracy floor, the largest where none does. `max_accuracy`: the
+    largest rung whose unloaded mean latency at full speed on all big cores meets the deadline, the smallest where
+    none does.
+    """
+    if demand.goal == "min_energy":
+        return next((r.index for r in profile.rungs if r.accuracy >= demand.accuracy_min), len(profile.rungs))
+    unit = spec.big_unit
+    top = spec.clock(unit.clock).max_hz
+    fits = [
+        p.rung
+        for p in profile.points
+        if (p.unit, p.cores) == (unit.name, unit.cores)
+        and p.freq_hz == top
+        and p.latency_mean_s <= demand.deadline_s
+    ]
+    return max(fits, default=1)
+
+
+def demanded_load(telemetry: Telemetry, spec: BoardSpec, clock: str) -> float:
+    """The load that governors of `clock` see: of the busiest CPU on it, 1 is all of its time.
+
+    A saturated CPU hides how much more it was asked for. Where it runs the network and frames were dropped, the
+    frames tell (load x arrived / served); else it is taken as infinite: a job that eats any speed there is.
+    """
+    units = [u.name for u in spec.units if u.clock == clock and u.kind == "cpu"]
+    load = max(telemetry.peak_utilisation[name] for name in units)
+    if load < SATURATED:
+        return load
+    if telemetry.granted.unit in units and telemetry.served < telemetry.frames:
+        return load * telemetry.frames / max(telemetry.served, 1)
+    return math.inf
+
+
+def _samples(interval_s: float) -> int:
+    return max(1, round(interval_s / SAMPLING_S))
+
+
+def _predicted(load: float, measured_hz: float, freq_hz: float) -> float:
+    return min(1.0, load * measured_hz / freq_hz)
+
+
+def _percent(load: float) -> int:
+    """The kernel counts load in whole percent, rounded down (the epsilon undoes binary fractions: 0.29 x 100)."""
+    return int(100 * load + 1e-9)
+
+
+def _at_most(clock: Clock, freq_hz: float) -> int:
+    """Index of the highest frequency that is not above `freq_hz`; the lowest where none is (RELATION_H)."""
+    return max((i for i, f in enumerate(clock.freqs_hz) if f <= freq_hz * (1 + 1e-9)), default=0)

@@ -1,0 +1,84 @@
+"""What a controller is: telemetry and demand in, knobs out; and the registry of their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from hw.errors import InputError
+from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
+
+if TYPE_CHECKING:
+    from envs.reward import RewardWeights
+    from envs.scenario import Scenario
+    from hw.simulated.board import SimBoard
+
+GOVERNOR_NAMES = ("performance", "powersave", "ondemand", "conservative", "schedutil")
+OTHER_NAMES = ("ladder", "static_safe", "static_best", "oracle")
+
+
+class Policy(Protocol):
+    """A controller of a board; it never sees the load, only what the load does to telemetry."""
+
+    def reset(self, spec: BoardSpec, profile: Profile) -> None:
+        """Start a flight on this board with this ladder."""
+        ...
+
+    def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
+        """The knobs for the next interval, given the last telemetry and what is demanded next."""
+        ...
+
+
+@runtime_checkable
+class Privileged(Protocol):
+    """A bound, not a controller: it is shown what no controller may see. Test with `isinstance`."""
+
+    privileged: ClassVar[bool]
+
+    def bind(self, board: SimBoard, scenario: Scenario, weights: RewardWeights) -> None:
+        """Show the board that will be flown, the whole scenario and how it is judged; before `control()`."""
+        ...
+
+
+def policy_names(n_rungs: int = 4) -> list[str]:
+    """Every default controller for a ladder of `n_rungs`: governors at each rung and `@auto`, then the rest."""
+    rungs = [*(str(k) for k in range(1, n_rungs + 1)), "auto"]
+    return [f"{g}@{k}" for g in GOVERNOR_NAMES for k in rungs] + list(OTHER_NAMES)
+
+
+def make_policy(name: str) -> Policy:
+    """A fresh policy by its name, or from a saved one (`NAME.npz`).
+
+    `governor@k` is accepted for any k >= 1: how long the ladder is shows at `reset`.
+
+    Raises:
+        InputError: no such controller (the text lists them), or the file is no policy.
+    """
+    if name.endswith(".npz"):
+        from agents.saved import SavedPolicy
+
+        return SavedPolicy.load(Path(name))
+    governor, at, rung = name.partition("@")
+    if at and governor in GOVERNOR_NAMES and (rung == "auto" or _is_rung(rung)):
+        from agents.baselines.governors import RULES, Governor
+
+        return Governor(governor, RULES[governor], None if rung == "auto" else int(rung))
+    if name == "ladder":
+        from agents.baselines.heuristics import Ladder
+
+        return Ladder()
+    if name in OTHER_NAMES:
+        from agents.baselines.bounds import Oracle, StaticBest, StaticSafe
+
+        return {"static_safe": StaticSafe, "static_best": StaticBest, "oracle": Oracle}[name]()
+    known = [f"{g}@RUNG" for g in GOVERNOR_NAMES] + list(OTHER_NAMES)
+    raise InputError.at(
+        "controller",
+        "no such controller",
+        value=name,
+        want=f"known: {', '.join(known)} (RUNG: 1, 2, ... or auto), or a saved policy FILE.npz",
+    )
+
+
+def _is_rung(text: str) -> bool:
+    return text.isascii() and text.isdigit() and not text.startswith("0")

@@ -1,0 +1,1 @@
+"""The dynamic networks: reserved for nets, training, ladders and serving (see CHANGELOG)."""

@@ -1,0 +1,1 @@
+"""Tasks: scenarios, observations, rewards and the Gymnasium environments."""

@@ -1,0 +1,233 @@
+"""The batched task: n boards, each in a scenario of a bank, stepped together; what both vector faces stand on.
+
+A lane with seed s sees exactly what `ControlEnv.reset(seed=s)` sees, interval by interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from envs.codec import Codec, Seen
+from envs.reward import RewardWeights, ladder_ends, reward_terms
+from envs.scenario import Scenario
+from hw.boardfile import BoardModel
+from hw.simulated.simulator import Interval, Simulator
+from hw.types import Profile
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.intp]
+
+RATE, DEADLINE, FLOOR, BUDGET, GOAL, MEM, AMBIENT, LOAD = range(8)  # columns of a bank; loads from LOAD on
+
+
+def first_scenario(seed: int | None, scenarios: int) -> int:
+    """Where a lane with this seed starts in the bank; the episodes after it take the scenarios in turn.
+
+    A generator of its own keeps the choice apart from the board's noise.
+    """
+    return int(np.random.default_rng(None if seed is None else [seed, 1]).integers(scenarios))
+
+
+class Bank:
+    """Scenarios as one array: a column per row of a scenario, and the interval at which the next row starts."""
+
+    def __init__(self, scenarios: Sequence[Scenario], interval_s: float) -> None:
+        """Pad all scenarios to the longest; ValueError where there is none."""
+        if not scenarios:
+            raise ValueError("a bank needs at least one scenario")
+        self.scenarios = tuple(scenarios)
+        rows = max(len(s.t_s) for s in scenarios)
+        columns = LOAD + scenarios[0].load.shape[1]
+        values = np.zeros((columns, len(scenarios), rows), np.float32)
+        self.intervals = np.array([s.n_intervals(interval_s) for s in scenarios], np.intp)
+        change = np.empty((len(scenarios), rows), np.intp)
+        for i, s in enumerate(scenarios):
+            m = len(s.t_s)
+            named = (s.rate_hz, s.deadline_s, s.accuracy_min, s.energy_budget_j, s.goal, s.mem_gbps, s.ambient_c)
+            for k, column in enumerate(named):
+                values[k, i, :m] = column
+            values[LOAD:, i, :m] = s.load.T
+            # a row is in force from the first interval that starts at or after its time
+            starts = np.ceil((s.t_s[1:] - s.t_s[0]) / interval_s - 1e-6).astype(np.intp)
+            change[i, : m - 1] = starts
+            change[i, m - 2 :] = np.iinfo(np.intp).max
+        self.rows = rows
+        self.values = values.reshape(columns, -1)
+        self.change = change.reshape(-1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """What one step of n lanes gave; `final` holds the last observation of lanes that ended, by lane."""
+
+    observation: Floats  # (n, d), of the next episode where one ended
+    reward: Floats
+    terms: dict[str, Floats]
+    truncated: npt.NDArray[np.bool_]
+    ended: Ints  # lanes that ended
+    final: Floats  # (len(ended), d)
+    interval: Interval
+    frames: Floats
+    breached: npt.NDArray[np.bool_]
+
+
+class Batch:
+    """n lanes of one task with same-step autoreset; episodes end by truncation at the end of their scenario."""
+
+    def __init__(
+        self,
+        model: BoardModel,
+        profile: Profile,
+        codec: Codec,
+        scenarios: Sequence[Scenario],
+        n: int,
+        weights: RewardWeights,
+    ) -> None:
+        """Lanes are unseeded until `reset`."""
+        self.codec, self.weights, self.n = codec, weights, n
+        self.bank = Bank(scenarios, model.spec.interval_s)
+        self.simulator = Simulator(model, profile, n)
+        self._accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
+        self._low, self._high = (np.float32(x) for x in ladder_ends(profile))
+        self._scenario = np.zeros(n, np.intp)
+        self._row = np.zeros(n, np.intp)  # into the bank
+        self._interval = np.zeros(n, np.intp)
+        self.now = np.zeros((self.bank.values.shape[0], n), np.float32)
+        self._seen: dict[str, Any] = {}
+        spec = model.spec
+        watts = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.simulator.start_temp_c)
+        self._start_j = np.array([watts[r] * spec.interval_s for r in spec.rails], np.float32)
+
+    def reset(self, seed: int | Sequence[int | None] | None = None) -> Floats:
+        """Start an episode in every lane; lane i of an integer seed s gets s + i, None goes on."""
+        seeds = [seed + i for i in range(self.n)] if isinstance(seed, int) else seed
+        lanes = np.arange(self.n)
+        scenarios = len(self.bank.scenarios)
+        if seeds is None and not self._seen:
+            seeds = np.random.SeedSequence().generate_state(self.n).tolist()
+        for lane, s in enumerate(seeds or ()):
+            if s is not None:
+                # one before the first, since starting an episode moves on by one
+                self._scenario[lane] = first_scenario(s, scenarios) - 1
+        self._start(lanes, seeds)
+        units, rails = len(self.codec.spec.units), len(self.codec.spec.rails)
+        zero = np.zeros(self.n, np.float32)
+        seen: dict[str, Any] = {
+            "granted": self.simulator.granted.copy(),
+            "energy_j": np.zeros((rails, self.n), np.float32),
+            "utilisation": np.zeros((units, self.n), np.float32),
+            "peak_utilisation": np.zeros((units, self.n), np.float32),
+            "throttled": np.zeros(self.n, np.bool_),
+        }
+        for name in ("frames", "missed", "dropped", "latency_mean_s", "latency_p95_s", "temp_c"):
+            seen[name] = zero.copy()
+        self._as_started(seen, lanes)
+        self._seen = seen
+        return self._observe()
+
+    def _start(self, lanes: Ints, seeds: Sequence[int | None] | None = None) -> None:
+        """The next scenario of these lanes, on boards at their start."""
+        self._scenario[lanes] = (self._scenario[lanes] + 1) % len(self.bank.scenarios)
+        self._row[lanes] = self._scenario[lanes] * self.bank.rows
+        self._interval[lanes] = 0
+        self.now[:, lanes] = self.bank.values.take(self._row[lanes], axis=1)
+        self.simulator.reset(lanes, seeds=seeds)
+
+    def _as_started(self, seen: dict[str, Any], lanes: Ints) -> None:
+        """What a board just reset shows: nothing arrived, idle power."""
+        for name in ("frames", "missed", "dropped"):
+            seen[name][lanes] = 0
+        for name in ("latency_mean_s", "latency_p95_s"):
+            seen[name][lanes] = np.nan
+        seen["granted"][:, lanes] = self.simulator.initial_knobs[:, None]
+        seen["energy_j"][:, lanes] = self._start_j[:, None]
+        seen["temp_c"][lanes] = self.simulator.start_temp_c
+        seen["utilisation"][:, lanes] = seen["peak_utilisation"][:, lanes] = 0
+        seen["throttled"][lanes] = False
+
+    def _observe(self) -> Floats:
+        now = self.now
+        return self.codec.encode(
+            Seen(
+                **self._seen,
+                rate_hz=now[RATE],
+                deadline_s=now[DEADLINE],
+                accuracy_min=now[FLOOR],
+                energy_budget_j=now[BUDGET],
+                goal=now[GOAL],
+            )
+        )
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """(n, sum(nvec)) legal actions under the coming demand."""
+        return self.codec.masks(self.now[FLOOR])
+
+    def step(self, actions: npt.NDArray[np.integer[Any]]) -> Step:
+        """One interval of every lane under (n, len(nvec)) actions."""
+        now = self.now
+        self.simulator.inject(now[LOAD:], now[MEM], now[AMBIENT])
+        interval = self.simulator.step(self.codec.indices(actions), now[RATE], now[DEADLINE])
+        accuracy = self._accuracy.take(interval.granted[0])
+        terms = reward_terms(
+            frames=interval.frames,
+            missed=interval.missed,
+            energy_j=interval.energy_j.sum(axis=0),
+            energy_budget_j=now[BUDGET],
+            accuracy=accuracy,
+            accuracy_min=now[FLOOR],
+            accuracy_lo=self._low,
+            accuracy_hi=self._high,
+            goal=now[GOAL],
+            switched_rung=interval.switched[0],
+            switched_place=interval.switched[1],
+            switched_freq=interval.switched[2],
+            temp_c=interval.temp_c,
+            throttled=interval.throttled,
+            weights=self.weights,
+        )
+        reward = sum(terms.values())
+        breached = accuracy + np.float32(1e-6) < now[FLOOR]
+        self._seen = {
+            "granted": interval.granted,
+            "frames": interval.frames,
+            "missed": interval.missed,
+            "dropped": interval.dropped,
+            "latency_mean_s": interval.latency_mean_s,
+            "latency_p95_s": interval.latency_p95_s,
+            "energy_j": interval.energy_j,
+            "temp_c": interval.temp_c,
+            "utilisation": interval.utilisation,
+            "peak_utilisation": interval.peak_utilisation,
+            "throttled": interval.throttled,
+        }
+        self._interval += 1
+        moved = np.flatnonzero(self._interval >= self.bank.change.take(self._row))
+        while moved.size:  # a file may change twice within an interval
+            self._row[moved] += 1
+            now[:, moved] = self.bank.values.take(self._row[moved], axis=1)
+            moved = moved[self._interval[moved] >= self.bank.change.take(self._row[moved])]
+        truncated = self._interval >= self.bank.intervals.take(self._scenario)
+        ended = np.flatnonzero(truncated)
+        observation = self._observe()
+        final = observation[ended]
+        if ended.size:
+            self._seen = {k: v.copy() for k, v in self._seen.items()}
+            self._start(ended)
+            self._as_started(self._seen, ended)
+            observation = self._observe()
+        return Step(
+            observation=observation,
+            reward=np.asarray(reward, np.float32),
+            terms=terms,  # type: ignore[arg-type]
+            truncated=truncated,
+            ended=ended,
+            final=final,
+            interval=interval,
+            frames=interval.frames,
+            breached=breached,
+        )

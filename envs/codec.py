@@ -1,0 +1,305 @@
+"""What a learner sees and says: telemetry and demand to an observation, an action to knobs.
+
+Frozen once made, saved inside every policy, and the same formula for one board and for thousands (`encode`).
+Leans on numpy alone: it flies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.errors import InputError
+from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.intp]
+ActionView = Literal["multi", "flat"]
+FLOOR_TOLERANCE = 1e-6  # single precision must not turn a met floor into a breach
+
+_LOW, _HIGH = np.float32(-4.0), np.float32(4.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """An interval of n boards and the demand of the next one; (n,) float32 unless said otherwise."""
+
+    granted: Ints  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
+    frames: Floats
+    missed: Floats
+    dropped: Floats
+    latency_mean_s: Floats  # NaN where nothing was served
+    latency_p95_s: Floats
+    energy_j: Floats  # (rails, n); NaN where there is no meter
+    temp_c: Floats  # the hottest node
+    utilisation: Floats  # (units, n)
+    peak_utilisation: Floats  # (units, n)
+    throttled: npt.NDArray[np.bool_]
+    rate_hz: Floats
+    deadline_s: Floats
+    accuracy_min: Floats
+    energy_budget_j: Floats
+    goal: Floats  # index into GOALS
+
+
+class Codec:
+    """The observation and action spaces of a board with a ladder.
+
+    `nvec` is [rungs, placements, steps of each clock] (view "multi") or [operating points] (view "flat": the
+    profile's points, the other clocks at their lowest).
+    """
+
+    def __init__(self, spec: BoardSpec, profile: Profile, action_view: ActionView = "multi") -> None:
+        """Read what is needed of the profile: accuracies, latencies and typical time and energy of a frame."""
+        latency = np.array([p.latency_mean_s for p in profile.points])
+        energy = np.array([p.energy_j for p in profile.points])
+        self._build(
+            spec,
+            action_view,
+            accuracy=[r.accuracy for r in profile.rungs],
+            latency_s=latency.tolist(),
+            frame_s=float(np.exp(np.log(latency).mean())),
+            frame_j=float(np.exp(np.log(np.maximum(energy, 1e-9)).mean())),
+        )
+
+    def _build(
+        self,
+        spec: BoardSpec,
+        action_view: ActionView,
+        *,
+        accuracy: list[float],
+        latency_s: list[float],
+        frame_s: float,
+        frame_j: float,
+    ) -> None:
+        self.spec, self.action_view = spec, action_view
+        self.accuracy, self.latency_s, self.frame_s, self.frame_j = accuracy, latency_s, frame_s, frame_j
+        self._accuracy = np.array(accuracy, np.float32)
+        self._steps = [len(c.freqs_hz) for c in spec.clocks]
+        self._clock_row = {c.name: 2 + i for i, c in enumerate(spec.clocks)}
+        self._placements = spec.placements
+        self._latency = self._latency_grid()
+        self.flat_points = self._flat_points()
+        units = [u.name for u in spec.units]
+        self._place_unit = np.array([units.index(name) for name, _ in self._placements], np.intp)
+        clock_names = [c.name for c in spec.clocks]
+        self._unit_clock = np.array([clock_names.index(u.clock) for u in spec.units], np.intp)
+        self._place_features = np.array(
+            [[float(name == u) for u in units] + [n / spec.unit(name).cores] for name, n in self._placements],
+            np.float32,
+        ).T.copy()
+        sizes = [len(accuracy), len(self._placements), *self._steps]
+        self.nvec: list[int] = [self.flat_points.shape[1]] if action_view == "flat" else sizes
+        self._flat_rung = self.flat_points[0]
+        self.observation_size = (
+            5 + 2 * len(accuracy) + len(units) + 1 + len(self._steps) + 9 + len(spec.rails) + 2 * len(units)
+        )
+
+    def _latency_grid(self) -> Floats:
+        """(rungs * placements * longest clock,) profile latencies, by canonical order of the points."""
+        longest = max(self._steps)
+        grid = np.ones((len(self.accuracy), len(self._placements), longest), np.float32)
+        source = iter(self.latency_s)
+        for rung in range(len(self.accuracy)):
+            for place, (unit, _) in enumerate(self._placements):
+                for step in range(len(self.spec.clock(self.spec.unit(unit).clock).freqs_hz)):
+                    grid[rung, place, step] = next(source)
+        return grid.reshape(-1)
+
+    def _flat_points(self) -> Ints:
+        """(2 + clocks, points) knob indices of the operating points, in canonical order."""
+        columns = []
+        for rung in range(len(self.accuracy)):
+            for place, (unit, _) in enumerate(self._placements):
+                clock = self.spec.unit(unit).clock
+                for step in range(len(self.spec.clock(clock).freqs_hz)):
+                    column = [rung, place] + [0] * len(self._steps)
+                    column[self._clock_row[clock]] = step
+                    columns.append(column)
+        return np.array(columns, np.intp).T.copy()
+
+    # -- observation ---------------------------------------------------------------------------------------------
+
+    def encode(self, seen: Seen) -> Floats:
+        """Observations of n boards, (n, observation_size) float32, every entry within [-4, 4].
+
+        Times and energies are logarithms relative to the profile's typical frame, so one network's numbers look
+        like another's. Missing latency (no frame) is 0 beside the share of frames missed and served.
+        """
+        f32 = np.float32
+        n = seen.frames.shape[0]
+        out = np.empty((self.observation_size, n), np.float32)
+        rate = np.log(seen.rate_hz * f32(self.frame_s))
+        deadline = np.log(seen.deadline_s * f32(1 / self.frame_s))
+        rows = iter(range(self.observation_size))
+
+        out[next(rows)] = seen.goal
+        out[next(rows)] = rate
+        out[next(rows)] = deadline
+        out[next(rows)] = np.log(seen.energy_budget_j * f32(1 / self.frame_j))
+        out[next(rows)] = rate + deadline  # frames that fit into a deadline
+        rung, place = seen.granted[0], seen.granted[1]
+        for k, accuracy in enumerate(self._accuracy):
+            out[next(rows)] = seen.accuracy_min <= accuracy + f32(FLOOR_TOLERANCE)
+            out[next(rows)] = rung == k
+        features = self._place_features.take(place, axis=1)
+        for feature in features:
+            out[next(rows)] = feature
+        for c, steps in enumerate(self._steps):
+            out[next(rows)] = seen.granted[2 + c] * f32(1 / max(steps - 1, 1))
+
+        unit = self._place_unit.take(place)
+        step = seen.granted[2 + self._unit_clock[0]]
+        for u in range(1, len(self._unit_clock)):
+            step = np.where(unit == u, seen.granted[2 + self._unit_clock[u]], step)
+        alone = self._latency.take((rung * len(self._placements) + place) * max(self._steps) + step)
+        served = seen.frames - seen.dropped > f32(0.5)
+        mean = np.where(served, seen.latency_mean_s, alone)
+        p95 = np.where(served, seen.latency_p95_s, alone)
+        per_frame = f32(1.0) / np.maximum(seen.frames, f32(1.0))
+        slower = np.log(mean / alone)
+        out[next(rows)] = slower
+        out[next(rows)] = np.log(p95 / seen.deadline_s)
+        out[next(rows)] = np.minimum(alone * seen.rate_hz, f32(3.0))
+        out[next(rows)] = np.minimum(mean / seen.deadline_s, f32(3.0))
+        out[next(rows)] = seen.missed * per_frame
+        out[next(rows)] = seen.dropped * per_frame
+        out[next(rows)] = served
+        out[next(rows)] = seen.temp_c * f32(0.02) - f32(1.0)
+        out[next(rows)] = seen.throttled
+        watts = seen.energy_j * f32(1 / self.spec.interval_s)
+        for rail in watts:
+            out[next(rows)] = np.log(np.maximum(rail, f32(0.01))) * f32(0.5)
+        for k in range(len(self.spec.units)):
+            out[next(rows)] = seen.utilisation[k]
+            out[next(rows)] = seen.peak_utilisation[k]
+        np.clip(out, _LOW, _HIGH, out=out)
+        if not np.isfinite(out[-1]).all() or np.isnan(watts).any():
+            np.nan_to_num(out, copy=False)
+        return out.T
+
+    def see(self, telemetry: Telemetry, demand: Demand) -> Seen:
+        """One board's telemetry and demand as arrays of one lane."""
+        f32 = np.float32
+
+        def one(value: float | None) -> Floats:
+            return np.array([np.nan if value is None else value], f32)
+
+        energy = telemetry.energy_j
+        return Seen(
+            granted=self.knob_indices(telemetry.granted),
+            frames=one(telemetry.frames),
+            missed=one(telemetry.missed),
+            dropped=one(telemetry.dropped),
+            latency_mean_s=one(telemetry.latency_mean_s),
+            latency_p95_s=one(telemetry.latency_p95_s),
+            energy_j=np.array([[np.nan if energy is None else energy[r]] for r in self.spec.rails], f32),
+            temp_c=one(max(telemetry.temp_c.values())),
+            utilisation=np.array([[telemetry.utilisation[u.name]] for u in self.spec.units], f32),
+            peak_utilisation=np.array([[telemetry.peak_utilisation[u.name]] for u in self.spec.units], f32),
+            throttled=np.array([telemetry.throttled]),
+            rate_hz=one(demand.rate_hz),
+            deadline_s=one(demand.deadline_s),
+            accuracy_min=one(demand.accuracy_min),
+            energy_budget_j=one(demand.energy_budget_j),
+            goal=one(GOALS.index(demand.goal)),
+        )
+
+    def observe(self, telemetry: Telemetry, demand: Demand) -> Floats:
+        """The observation of one board, (observation_size,) float32."""
+        return np.ascontiguousarray(self.encode(self.see(telemetry, demand))[0])
+
+    # -- action --------------------------------------------------------------------------------------------------
+
+    def indices(self, actions: npt.NDArray[np.integer[Any]]) -> Ints:
+        """Actions of n boards, (n, len(nvec)) or (n,) when flat, as (2 + clocks, n) knob indices."""
+        actions = np.asarray(actions)
+        if self.action_view == "flat":
+            return np.asarray(self.flat_points.take(actions.reshape(-1), axis=1))
+        return np.ascontiguousarray(actions.T, dtype=np.intp)
+
+    def knobs(self, action: npt.ArrayLike) -> Knobs:
+        """The knobs an action means; InputError where it is outside the action space."""
+        values = np.atleast_1d(np.asarray(action)).astype(np.intp)
+        if values.shape != (len(self.nvec),) or any(
+            not 0 <= v < size for v, size in zip(values, self.nvec, strict=False)
+        ):
+            raise InputError(f"action {np.asarray(action).tolist()!r} is outside the action space {self.nvec}")
+        column = self.indices(values[None])[:, 0].tolist()
+        unit, cores = self._placements[column[1]]
+        freqs = {c.name: c.freqs_hz[i] for c, i in zip(self.spec.clocks, column[2:], strict=True)}
+        return Knobs(rung=column[0] + 1, unit=unit, cores=cores, freqs_hz=freqs)
+
+    def knob_indices(self, knobs: Knobs) -> Ints:
+        """(2 + clocks, 1) indices of knobs, frequencies to the nearest step."""
+        steps = [c.nearest(knobs.freqs_hz[c.name]) for c in self.spec.clocks]
+        column = [knobs.rung - 1, self._placements.index((knobs.unit, knobs.cores)), *steps]
+        return np.array(column, np.intp)[:, None]
+
+    def rung_mask(self, accuracy_min: Floats) -> npt.NDArray[np.bool_]:
+        """(n, rungs): the rungs that meet the floor; the most accurate one where none does."""
+        meets = self._accuracy + np.float32(FLOOR_TOLERANCE) >= np.asarray(accuracy_min, np.float32)[:, None]
+        meets[:, int(self._accuracy.argmax())] |= ~meets.any(axis=1)
+        return np.asarray(meets)
+
+    def masks(self, accuracy_min: Floats) -> npt.NDArray[np.bool_]:
+        """Legal actions of n boards, (n, sum(nvec)): rungs that breach the floor are barred."""
+        rungs = self.rung_mask(accuracy_min)
+        if self.action_view == "flat":
+            return np.asarray(rungs.take(self._flat_rung, axis=1))
+        rest = np.ones((rungs.shape[0], sum(self.nvec) - rungs.shape[1]), np.bool_)
+        return np.concatenate([rungs, rest], axis=1)
+
+    def action_masks(self, demand: Demand) -> npt.NDArray[np.bool_]:
+        """Legal actions under one demand, (sum(nvec),)."""
+        return np.asarray(self.masks(np.array([demand.accuracy_min], np.float32))[0])
+
+    # -- file ----------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything needed to observe and act again, as plain JSON values."""
+        return {
+            "action_view": self.action_view,
+            "board": self.spec.name,
+            "board_hash": self.spec.hash,
+            "accuracy": self.accuracy,
+            "latency_s": self.latency_s,
+            "frame_s": self.frame_s,
+            "frame_j": self.frame_j,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], spec: BoardSpec) -> Codec:
+        """The codec of a saved policy on this board; InputError where it is not one or is another board's."""
+        wanted = ("action_view", "board", "board_hash", "accuracy", "latency_s", "frame_s", "frame_j")
+        if not isinstance(data, Mapping) or set(data) != set(wanted):
+            raise InputError(f"codec: needs exactly the keys {', '.join(wanted)}")
+        if data["board_hash"] != spec.hash:
+            raise InputError(f"codec: made for board {data['board']!r} of another layout, not for {spec.name!r}")
+        numbers = [data["frame_s"], data["frame_j"]]
+        for key in ("accuracy", "latency_s"):
+            if not isinstance(data[key], list) or not data[key]:
+                raise InputError(f"codec: {key} must be a list of numbers")
+            numbers += data[key]
+        if not all(isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in numbers):
+            raise InputError("codec: every number must be finite and not negative")
+        if data["action_view"] not in get_args(ActionView):
+            raise InputError(f"codec: action_view {data['action_view']!r}; known: {', '.join(get_args(ActionView))}")
+        points = len(data["accuracy"]) * sum(len(spec.clock(spec.unit(u).clock).freqs_hz) for u, _ in spec.placements)
+        if len(data["latency_s"]) != points or min(numbers[:2]) <= 0 or min(data["latency_s"]) <= 0:
+            raise InputError(f"codec: needs {points} positive latencies, one for each operating point")
+        codec = cls.__new__(cls)
+        codec._build(
+            spec,
+            data["action_view"],
+            accuracy=[float(x) for x in data["accuracy"]],
+            latency_s=[float(x) for x in data["latency_s"]],
+            frame_s=float(data["frame_s"]),
+            frame_j=float(data["frame_j"]),
+        )
+        return codec

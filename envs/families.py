@@ -1,0 +1,354 @@
+"""Generated scenarios, in three families; demands follow the profile at hand.
+
+| | train | shifted | held_out |
+|---|---|---|---|
+| for | learning | another world | the same world, other days |
+| load of a unit | idle half of the time, else 0..all cores | idle 15 %, else 40..100 % of them | as train |
+| load changes | every 2..10 s, independent draws | every 2..5 s | ramp, periodic or app sessions (below) |
+| memory traffic | 0 half of the time, else 0..2 GB/s | 1..3 GB/s | as train |
+| ambient | 15..35 C, constant | 30..45 C, constant | drifts within 15..35 C |
+| demand changes | every 10..30 s | the same | 10..30 s, but demands come back |
+| frame rate | constant between demand changes | bursts, 1.5..3 times, a quarter of the rows | as train |
+
+Held-out patterns, one per scenario: `ramp` (load climbs or falls steadily), `periodic` (two loads alternate,
+two demands take turns), `sessions` (a few apps that come back: a heavy launch, a steady phase, a quiet end).
+
+A demand: the floor is a rung of the ladder less a small margin, or 0 in 15 %. The deadline is 2..8 times the
+fastest latency of the smallest rung that meets the floor, and at least 1.5 times that latency under the
+heaviest load of the demand's rows. The frame rate keeps that fastest point 5..50 % busy under that load. The
+energy budget is 0.7..2.5 times the own-rail energy of the median point of that rung that keeps up (all three
+log-uniform). The goal is `min_energy` with probability 0.7.
+
+At most 24 rows; times are multiples of the control interval; beyond 60 s the gaps stretch with the duration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from envs.scenario import Floats, Scenario, max_load
+from hw.errors import InputError
+from hw.types import GOALS, BoardSpec, Profile
+
+FAMILIES = ("train", "shifted", "held_out")
+MAX_ROWS = 24  # the row that ends the scenario included
+PATTERNS = ("ramp", "periodic", "sessions")
+
+_NOMINAL_S = 60.0  # the duration for which the gaps of the table hold
+_P_NO_FLOOR = 0.15
+_P_MIN_ENERGY = 0.7
+_DEADLINE_SLACK = 1.5  # at least this much above the fastest latency under load: jitter and queueing
+_MAX_BUSY = 0.8  # of the fastest point in a burst of frames
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Timeline:
+    """What a family decides: the load over time, and which demand holds when.
+
+    Shapes: (k,) per change of load, `busy` (k, units) as a share of what fits; (d,) per change of demand,
+    `demand` numbers the demands (an equal number is the same demand again).
+    """
+
+    load_t_s: Floats
+    busy: Floats
+    mem_gbps: Floats
+    ambient_c: tuple[float, float]  # at the start and at the end
+    demand_t_s: Floats
+    demand: Ints
+    p_burst: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clockwork:
+    """The grid of a scenario: duration and interval (s), and by how much gaps are stretched."""
+
+    duration_s: float
+    interval_s: float
+
+    def changes(self, rng: np.random.Generator, low_s: float, high_s: float) -> Floats:
+        """Times from 0, with uniform gaps of `low_s`..`high_s` on the grid."""
+        stretch = max(1.0, self.duration_s / _NOMINAL_S)
+        times, t_s = [0.0], 0.0
+        while True:
+            t_s += self.snap(stretch * rng.uniform(low_s, high_s))
+            if t_s >= self.duration_s - self.interval_s / 2:
+                return np.array(times)
+            times.append(t_s)
+
+    def snap(self, t_s: float) -> float:
+        """The nearest multiple of the interval, at least one."""
+        return max(1, round(t_s / self.interval_s)) * self.interval_s
+
+
+def generate(
+    family: str,
+    spec: BoardSpec,
+    profile: Profile,
+    rng: np.random.Generator,
+    *,
+    name: str = "",
+    duration_s: float = 60.0,
+) -> Scenario:
+    """One scenario of a family, for this board and this ladder.
+
+    Raises InputError for an unknown family, a profile of another board, and less than one control interval.
+    """
+    if family not in _PLANS:
+        raise InputError(f"unknown scenario family {family!r}; one of {', '.join(FAMILIES)}")
+    if profile.board != spec.name:
+        raise InputError(f"profile {profile.name!r} is of board {profile.board!r}, not {spec.name!r}")
+    if not duration_s >= spec.interval_s:
+        raise InputError(f"scenario of {duration_s!r} s: shorter than one interval of {spec.interval_s:g} s")
+    clockwork = _Clockwork(
+        duration_s=round(duration_s / spec.interval_s) * spec.interval_s, interval_s=spec.interval_s
+    )
+    plan = _PLANS[family](rng, clockwork, len(spec.units))
+    t_s = _row_times(rng, plan)
+    at_load = np.searchsorted(plan.load_t_s, t_s, side="right") - 1
+    at_demand = np.searchsorted(plan.demand_t_s, t_s, side="right") - 1
+    room = np.array([max_load(unit) for unit in spec.units])
+    load = np.round(plan.busy[at_load] * room, 2)
+    ambient_c = np.round(np.interp(t_s, (0.0, clockwork.duration_s), plan.ambient_c), 1)
+    demand = _demands(rng, spec, profile, load, plan.demand[at_demand], plan.p_burst)
+    table = {
+        **demand,
+        "load": load,
+        "mem_gbps": np.round(plan.mem_gbps[at_load], 2),
+        "ambient_c": ambient_c,
+    }
+    # the last row only ends the scenario: it repeats the one before
+    ended = {column: np.concatenate([values, values[-1:]]) for column, values in table.items()}
+    return Scenario(name=name or family, family=family, t_s=np.append(t_s, clockwork.duration_s), **ended)
+
+
+def scenario_set(
+    family: str, spec: BoardSpec, profile: Profile, count: int, seed: int = 0, *, duration_s: float = 60.0
+) -> list[Scenario]:
+    """`count` scenarios named `<family>-00` and on; the same arguments give the same scenarios.
+
+    Each has a generator of its own, so number 3 is the same in a set of 4 and in a set of 40.
+    Raises InputError for an unknown family or a negative seed.
+    """
+    if family not in FAMILIES:
+        raise InputError(f"unknown scenario family {family!r}; one of {', '.join(FAMILIES)}")
+    if seed < 0:
+        raise InputError(f"scenario seed {seed}: must be 0 or more")
+    which = FAMILIES.index(family)
+    return [
+        generate(
+            family,
+            spec,
+            profile,
+            np.random.default_rng([seed, which, i]),
+            name=f"{family}-{i:02d}",
+            duration_s=duration_s,
+        )
+        for i in range(count)
+    ]
+
+
+def _train(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
+    load_t = clockwork.changes(rng, 2.0, 10.0)
+    demand_t = clockwork.changes(rng, 10.0, 30.0)
+    on = rng.random((len(load_t), units)) < 0.5
+    mem_on = rng.random(len(load_t)) < 0.5
+    ambient_c = rng.uniform(15.0, 35.0)
+    return _Timeline(
+        load_t_s=load_t,
+        busy=on * rng.random((len(load_t), units)),
+        mem_gbps=mem_on * rng.uniform(0.0, 2.0, len(load_t)),
+        ambient_c=(ambient_c, ambient_c),
+        demand_t_s=demand_t,
+        demand=np.arange(len(demand_t)),
+    )
+
+
+def _shifted(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
+    load_t = clockwork.changes(rng, 2.0, 5.0)
+    demand_t = clockwork.changes(rng, 10.0, 30.0)
+    on = rng.random((len(load_t), units)) < 0.85
+    ambient_c = rng.uniform(30.0, 45.0)
+    return _Timeline(
+        load_t_s=load_t,
+        busy=on * rng.uniform(0.4, 1.0, (len(load_t), units)),
+        mem_gbps=rng.uniform(1.0, 3.0, len(load_t)),
+        ambient_c=(ambient_c, ambient_c),
+        demand_t_s=demand_t,
+        demand=np.arange(len(demand_t)),
+        p_burst=0.25,
+    )
+
+
+def _held_out(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
+    pattern = (_ramp, _periodic, _sessions)[rng.integers(len(PATTERNS))]
+    return pattern(rng, clockwork, units)
+
+
+def _drift(rng: np.random.Generator) -> tuple[float, float]:
+    """Ambient temperature (C) at the start and at the end."""
+    return rng.uniform(15.0, 35.0), rng.uniform(15.0, 35.0)
+
+
+def _ramp(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
+    """Load climbs or falls steadily, together on the units that take part."""
+    load_t = clockwork.changes(rng, 3.0, 6.0)
+    demand_t = clockwork.changes(rng, 10.0, 30.0)
+    low, high = rng.uniform(0.0, 0.3), rng.uniform(0.7, 1.0)
+    level = np.linspace(low, high, len(load_t))
+    if rng.random() < 0.5:
+        level = level[::-1]
+    takes_part = rng.random(units) < 0.5
+    takes_part[rng.integers(units)] = True
+    return _Timeline(
+        load_t_s=load_t,
+        busy=level[:, None] * takes_part,
+        mem_gbps=level * rng.uniform(0.0, 2.0),
+        ambient_c=_drift(rng),
+        demand_t_s=demand_t,
+        demand=np.arange(len(demand_t)),
+    )
+
+
+def _periodic(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
+    """Two loads alternate with a fixed period, and two demands take turns."""
+    load_t = clockwork.changes(rng, *[rng.uniform(3.0, 10.0)] * 2)
+    demand_t = clockwork.changes(rng, *[rng.uniform(10.0, 30.0)] * 2)
+    phases = (rng.random((2, units)) < 0.5) * rng.random((2, units))
+    phases[rng.integers(2), rng.integers(units)] = rng.uniform(0.5, 1.0)
+    mem_gbps = rng.uniform(0.0, 2.0, 2) * (rng.random(2) < 0.5)
+    turn = np.arange(len(load_t)) % 2
+    return _Timeline(
+        load_t_s=load_t,
+        busy=phases[turn],
+        mem_gbps=mem_gbps[turn],
+        ambient_c=_drift(rng),
+        demand_t_s=demand_t,
+        demand=np.arange(len(demand_t)) % 2,
+    )
+
+
+def _sessions(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
+    """A person using two or three apps: each session is a heavy launch, a steady phase and a quiet end."""
+    demand_t = clockwork.changes(rng, 10.0, 30.0)
+    ends = np.append(demand_t[1:], clockwork.duration_s)
+    apps = int(rng.integers(2, 4))
+    steady = (rng.random((apps, units)) < 0.5) * rng.random((apps, units))
+    mem_gbps = rng.uniform(0.0, 2.0, apps)
+    opened = rng.integers(apps, size=len(demand_t))
+    times: list[float] = []
+    busy: list[Floats] = []
+    mem: list[float] = []
+    for start, end, app in zip(demand_t, ends, opened, strict=True):
+        launched = start + clockwork.snap(rng.uniform(2.0, 4.0))
+        quiet = end - clockwork.snap(rng.uniform(2.0, 6.0))
+        phases = (
+            (start, rng.uniform(0.6, 1.0, units), 2.0),
+            (launched, steady[app], mem_gbps[app]),
+            (quiet, np.zeros(units), 0.0),
+        )
+        for t_s, shares, traffic in phases:
+            # the last session may be cut short before its later phases
+            if (not times or t_s > times[-1]) and t_s < end - clockwork.interval_s / 2:
+                times.append(float(t_s))
+                busy.append(shares)
+                mem.append(float(traffic))
+    return _Timeline(
+        load_t_s=np.array(times),
+        busy=np.array(busy),
+        mem_gbps=np.array(mem),
+        ambient_c=_drift(rng),
+        demand_t_s=demand_t,
+        demand=opened,
+    )
+
+
+_Plan = Callable[[np.random.Generator, _Clockwork, int], _Timeline]
+_PLANS: dict[str, _Plan] = {"train": _train, "shifted": _shifted, "held_out": _held_out}
+
+
+def _row_times(rng: np.random.Generator, plan: _Timeline) -> Floats:
+    """Start of every row (m,): both kinds of change; where there are too many, load changes less often."""
+    keep = plan.demand_t_s[: MAX_ROWS - 1]
+    extra = np.setdiff1d(plan.load_t_s, keep)
+    room = MAX_ROWS - 1 - len(keep)
+    if len(extra) > room:
+        extra = rng.choice(extra, room, replace=False)
+    return np.union1d(keep, extra)
+
+
+def _slowdown(cores: Floats, used: Floats, busy: Floats) -> Floats:
+    """By how much background work slows a frame, at most 2: the worse of two ways to place it.
+
+    Spread over all cores each core has `busy / cores` of it and fair scheduling gives the frame
+    1 / (1 + that); packed on as few cores as possible, a parallel region waits for its slowest core.
+    Shapes broadcast: cores of the unit, cores used by the network, busy cores.
+    """
+    packed = np.clip(busy - (cores - used), 0.0, 1.0)
+    return np.asarray(1.0 + np.maximum(busy / cores, packed))
+
+
+def _demands(
+    rng: np.random.Generator, spec: BoardSpec, profile: Profile, load: Floats, number: Ints, p_burst: float
+) -> dict[str, Floats]:
+    """The demand columns (m,) for rows with this load (m, units); rows of one `number` share a demand."""
+    names = [unit.name for unit in spec.units]
+    rung = np.array([p.rung for p in profile.points])
+    unit = np.array([names.index(p.unit) for p in profile.points])
+    latency_s = np.array([p.latency_mean_s for p in profile.points])
+    energy_j = np.array([p.energy_j for p in profile.points])
+    used = np.array([float(p.cores) for p in profile.points])
+    room = np.array([max_load(u) for u in spec.units])[unit]
+    loaded_s = latency_s * _slowdown(room, used, load[:, unit])  # (m, points)
+
+    out = {
+        column: np.empty(len(number))
+        for column in ("rate_hz", "deadline_s", "accuracy_min", "energy_budget_j", "goal")
+    }
+    for which in np.unique(number):
+        rows = number == which
+        floor = _floor(rng, profile)
+        smallest = next(r.index for r in profile.rungs if r.accuracy >= floor)
+        of_rung = rung == smallest
+        fast_s = latency_s[of_rung].min()
+        row_fast_s = loaded_s[np.ix_(rows, of_rung)].min(axis=1)
+        worst_s = row_fast_s.max()
+        deadline_s = _log_uniform(rng, max(2.0 * fast_s, _DEADLINE_SLACK * worst_s), 8.0 * fast_s)
+        rate_hz = _log_uniform(rng, 0.05, 0.5) / worst_s
+        keeps_up = of_rung & (latency_s <= min(deadline_s, 1 / rate_hz))
+        burst = np.where(rng.random(rows.sum()) < p_burst, rng.uniform(1.5, 3.0, rows.sum()), 1.0)
+        rates_hz = np.minimum(rate_hz * burst, _MAX_BUSY / row_fast_s)
+        out["rate_hz"][rows] = [_short(r) for r in rates_hz]
+        out["deadline_s"][rows] = _short(deadline_s)
+        out["accuracy_min"][rows] = floor
+        out["energy_budget_j"][rows] = _short(
+            _log_uniform(rng, 0.7, 2.5) * float(np.median(energy_j[keeps_up]))
+        )
+        out["goal"][rows] = GOALS.index("min_energy" if rng.random() < _P_MIN_ENERGY else "max_accuracy")
+    return out
+
+
+def _floor(rng: np.random.Generator, profile: Profile) -> float:
+    """An accuracy floor: a rung's accuracy less a margin that stays above the next lower one, or 0."""
+    accuracies = sorted({0.0, *(r.accuracy for r in profile.rungs)})
+    rung = profile.rungs[rng.integers(len(profile.rungs))]
+    below = accuracies[max(0, accuracies.index(rung.accuracy) - 1)]
+    margin = min(rng.uniform(0.002, 0.01), (rung.accuracy - below) / 2)
+    if rng.random() < _P_NO_FLOOR:
+        return 0.0
+    # six digits, rounded down: never above the rung
+    return max(0.0, float(np.floor((rung.accuracy - margin) * 1e6)) / 1e6)
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _short(x: float) -> float:
+    """Four digits: what a person would write in the file."""
+    return float(f"{x:.4g}")

@@ -1,0 +1,59 @@
+"""Names for `gymnasium.make` and `make_vec`; Gymnasium finds them by its plug-in entry point, no import of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from envs.codec import ActionView
+from envs.control import ControlEnv
+from envs.task import open_task
+from envs.vector import BoardVectorEnv
+from hw.simulated.board import SimBoard
+
+IDS = {"powerband/XU3-v0": "xu3"}
+
+
+def register_powerband() -> None:
+    """Register every board's task; twice is fine."""
+    for name, board in IDS.items():
+        if name not in gym.registry:
+            gym.register(
+                name,
+                entry_point="envs.register:make_control_env",
+                vector_entry_point="envs.register:make_vector_env",
+                kwargs={"board": board},
+            )
+
+
+def make_control_env(
+    board: str,
+    *,
+    profile: str | Path | None = None,
+    family: str = "train",
+    scenarios: Sequence[str | Path] | None = None,
+    action_view: ActionView = "multi",
+    **options: Any,
+) -> ControlEnv:
+    """One simulated board; `options` go to ControlEnv."""
+    task = open_task(board, profile=profile, family=family, scenarios=scenarios)
+    simulated = SimBoard(task.model, task.profile)
+    return ControlEnv(simulated, task.profile, task.scenarios, action_view=action_view, **options)
+
+
+def make_vector_env(
+    board: str,
+    num_envs: int = 1,
+    *,
+    profile: str | Path | None = None,
+    family: str = "train",
+    scenarios: Sequence[str | Path] | None = None,
+    action_view: ActionView = "multi",
+    **options: Any,
+) -> BoardVectorEnv:
+    """`num_envs` simulated boards at once; `options` go to BoardVectorEnv."""
+    task = open_task(board, profile=profile, family=family, scenarios=scenarios)
+    return BoardVectorEnv(task, num_envs, action_view=action_view, **options)

@@ -1,0 +1,171 @@
+"""The reward of one control interval: five named terms, summed.
+
+With e = (energy of the interval / frames) / energy budget, cut at 4:
+
+| term | `min_energy` | `max_accuracy` |
+|---|---|---|
+| energy | -energy e | -over_budget max(0, e - 1) |
+| deadline | -deadline missed / frames | the same |
+| accuracy | -(breach [short > 0] + shortfall short) | that, + the rung's place between the ladder's ends |
+| switching | -(rung + place + freq), each where it changed | the same |
+| heat | -(hot max(0, temperature - 70 C) / 10 + throttled) | the same |
+
+Every term is 0 or less, but for accuracy under `max_accuracy`, which is at most 1.
+Frames are what arrived, at least 1: an interval without frames still pays for the energy it burnt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.errors import InputError, Missing
+from hw.types import GOALS, Demand, Profile, Telemetry
+
+TERMS = ("energy", "deadline", "accuracy", "switching", "heat")
+# A shortfall of accuracy below this is rounding: 0.9 in single precision is 2e-8 away from 0.9, and one and
+# the same rung must meet or breach its floor alike in the batched environment (float32) and on a board.
+BREACH_TOLERANCE = 1e-6
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardWeights:
+    """What a unit of each thing costs; the unit of reward is one energy budget per frame.
+
+    Raises InputError on a weight that is negative or not finite.
+    """
+
+    energy: float = 1.0  # the yardstick: a frame at its budget costs 1
+    # Above accuracy's whole range (0..1): no rung is worth going 50 % over the budget
+    over_budget: float = 2.0
+    energy_cap: float = 4.0  # cut of e: an idle stretch with hardly a frame must not drown everything else
+    # Missing every frame costs more than the worst energy term (4 or 6, at the cap), so racing beats giving
+    # up; one percent of misses costs 8 % of the budget, more than a neighbouring frequency step saves
+    deadline: float = 8.0
+    # An interval on a rung below the floor costs two whole budgets, more than a smaller rung saves near the
+    # budget; the slope says in which direction the way out lies (10 points short: another 1)
+    breach: float = 2.0
+    shortfall: float = 10.0
+    # Tie-breakers: what a switch really costs, in time and energy, is already in the other terms. Moving
+    # to other cores disturbs most, a frequency step least
+    rung: float = 0.02
+    place: float = 0.03
+    freq: float = 0.01
+    hot: float = 0.05  # per 10 K above hot_c: a hint before the trip point, too small to forbid short sprints
+    hot_c: float = 70.0  # the first trip point of the XU3's mainline device tree
+    throttled: float = 0.2  # the kernel took the clocks away: the controller has lost control
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"reward weight {f.name!r}, value {value!r}: must be a number of at least 0")
+
+
+DEFAULT_WEIGHTS = RewardWeights()
+
+
+def ladder_ends(profile: Profile) -> tuple[float, float]:
+    """The lowest and the highest accuracy of the ladder (a trained ladder need not be monotone)."""
+    accuracies = [rung.accuracy for rung in profile.rungs]
+    return min(accuracies), max(accuracies)
+
+
+def reward_terms(
+    *,
+    frames: npt.ArrayLike,
+    missed: npt.ArrayLike,
+    energy_j: npt.ArrayLike | None,
+    energy_budget_j: npt.ArrayLike,
+    accuracy: npt.ArrayLike,
+    accuracy_min: npt.ArrayLike,
+    accuracy_lo: npt.ArrayLike,
+    accuracy_hi: npt.ArrayLike,
+    goal: npt.ArrayLike,
+    switched_rung: npt.ArrayLike,
+    switched_place: npt.ArrayLike,
+    switched_freq: npt.ArrayLike,
+    temp_c: npt.ArrayLike,
+    throttled: npt.ArrayLike,
+    weights: RewardWeights = DEFAULT_WEIGHTS,
+) -> dict[str, Array]:
+    """The terms of n intervals by name (`TERMS`), each (n,); the reward is their sum.
+
+    Scalars broadcast; a term whose inputs are all scalars is one.
+
+    `energy_j` is the total over the metered rails (J), `accuracy` that of the rung in the profile,
+    `accuracy_lo` and `accuracy_hi` the ladder's ends, `goal` an index into GOALS, `temp_c` the hottest node;
+    switched and throttled are 0 or 1. The result is float32 where `energy_j` is, else float64.
+    Raises Missing where a single interval has no energy reading (None or NaN); a NaN in an array stays one.
+    """
+    if energy_j is None or (np.ndim(energy_j) == 0 and math.isnan(float(np.asarray(energy_j)))):
+        raise Missing("the reward needs a power meter, and this board gave no energy reading")
+    energy_ = np.asarray(energy_j)
+    dtype = np.float32 if energy_.dtype == np.float32 else np.float64
+
+    def as_float(x: npt.ArrayLike) -> Any:
+        # flags and counts times a Python float would be float64
+        return np.asarray(x, dtype)
+
+    w = weights
+    per_frame = 1.0 / np.maximum(as_float(frames), 1.0)
+    wants_accuracy = np.asarray(goal) != 0
+    e = np.minimum(as_float(energy_) * per_frame / as_float(energy_budget_j), w.energy_cap)
+    energy = np.where(wants_accuracy, -w.over_budget * np.maximum(e - 1.0, 0.0), -w.energy * e)
+
+    accuracy_, low, high = as_float(accuracy), as_float(accuracy_lo), as_float(accuracy_hi)
+    short = as_float(accuracy_min) - accuracy_
+    breached = short > BREACH_TOLERANCE
+    fine = np.where(breached, w.breach + w.shortfall * short, 0.0)
+    span = np.where(high > low, high - low, as_float(np.inf))  # a ladder of one rung: nothing to gain
+    gain = np.where(wants_accuracy, (accuracy_ - low) / span, 0.0)
+
+    switching = -(
+        w.rung * as_float(switched_rung)
+        + w.place * as_float(switched_place)
+        + w.freq * as_float(switched_freq)
+    )
+    warm = np.maximum(as_float(temp_c) - w.hot_c, 0.0)
+    return {
+        "energy": energy,
+        "deadline": as_float(missed) * per_frame * -w.deadline,
+        "accuracy": gain - fine,
+        "switching": switching,
+        "heat": warm * (-w.hot / 10.0) - w.throttled * as_float(throttled),
+    }
+
+
+def interval_terms(
+    before: Telemetry, now: Telemetry, demand: Demand, profile: Profile, weights: RewardWeights = DEFAULT_WEIGHTS
+) -> dict[str, float]:
+    """The terms of one board's interval, from its telemetry and the telemetry before it.
+
+    In single precision, as the batched environment reckons. Raises Missing where the board has no power meter.
+    """
+    energy = now.energy_j
+    low, high = ladder_ends(profile)
+    old, new = before.granted, now.granted
+    terms = reward_terms(
+        frames=now.frames,
+        missed=now.missed,
+        energy_j=None if energy is None else np.float32(np.array(list(energy.values()), np.float32).sum()),
+        energy_budget_j=demand.energy_budget_j,
+        accuracy=profile.rung(new.rung).accuracy,
+        accuracy_min=demand.accuracy_min,
+        accuracy_lo=low,
+        accuracy_hi=high,
+        goal=GOALS.index(demand.goal),
+        switched_rung=old.rung != new.rung,
+        switched_place=(old.unit, old.cores) != (new.unit, new.cores),
+        switched_freq=dict(old.freqs_hz) != dict(new.freqs_hz),
+        temp_c=max(now.temp_c.values()),
+        throttled=now.throttled,
+        weights=weights,
+    )
+    return {name: float(value) for name, value in terms.items()}

@@ -1,0 +1,44 @@
+"""What a task is made of, from names: board file, profile, scenarios; shared by every face of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.families import scenario_set
+from envs.scenario import Scenario, load_scenario
+from hw.boardfile import BoardModel, load_board
+from hw.profile import open_profile
+from hw.types import Profile
+
+BANK = {"train": 512, "shifted": 64, "held_out": 8}  # scenarios of a family, drawn once from seed 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A board, a profile and the scenarios to control it in."""
+
+    model: BoardModel
+    profile: Profile
+    scenarios: tuple[Scenario, ...]
+
+
+def open_task(
+    board: str | Path,
+    *,
+    profile: str | Path | Profile | None = None,
+    family: str = "train",
+    scenarios: Sequence[str | Path | Scenario] | None = None,
+) -> Task:
+    """The task of a board: scenarios given as files, or those of a family.
+
+    Raises InputError for an unknown board, profile or family, and for a scenario that cannot be one.
+    """
+    model = load_board(board)
+    chosen = profile if isinstance(profile, Profile) else open_profile(model.spec, profile or model.default_profile)
+    if scenarios:
+        given = tuple(s if isinstance(s, Scenario) else load_scenario(s, model.spec) for s in scenarios)
+    else:
+        given = tuple(scenario_set(family, model.spec, chosen, BANK.get(family, 8)))
+    return Task(model=model, profile=chosen, scenarios=given)

@@ -1,0 +1,1 @@
+"""Boards: the vocabulary, the simulated physics and the files that describe hardware; numpy alone."""

@@ -1,0 +1,1 @@
+"""Simulated boards: one physics, array-first."""

@@ -1,0 +1,140 @@
+"""SimBoard: the n = 1 view of the simulator behind the Board interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.boardfile import BoardModel
+from hw.errors import Refused
+from hw.simulated.simulator import Interval, Simulator
+from hw.types import Demand, Knobs, Load, Profile, Telemetry
+
+F = NDArray[np.float32]
+I = NDArray[np.intp]  # noqa: E741
+
+
+class SimBoard:
+    """One simulated board; `simulator` is there for whoever may look ahead or into the exact record."""
+
+    def __init__(self, model: BoardModel, profile: Profile) -> None:
+        """A board at its start, seeded with 0 until `reset`."""
+        self.spec, self.profile = model.spec, profile
+        self.simulator = Simulator(model, profile, 1)
+        self.exact_energy_j: Mapping[str, float] = {}
+        self._knob_rows = {c.name: 2 + i for i, c in enumerate(self.spec.clocks)}
+
+    def reset(self, *, seed: int | None = None) -> Telemetry:
+        """Bring the board to its start; None goes on with the generator it has."""
+        self.simulator.reset([0], seeds=[seed])
+        self.exact_energy_j = {}
+        return idle_telemetry(self.simulator)
+
+    def inject(self, load: Load) -> None:
+        """Background work from now on; Refused where the board has no such unit or fewer cores."""
+        busy = np.zeros((len(self.spec.units), 1), np.float32)
+        for name, cores in load.busy.items():
+            row = next((i for i, u in enumerate(self.spec.units) if u.name == name), None)
+            if row is None or not 0 <= cores <= self.spec.units[row].cores:
+                raise Refused(f"load {cores!r} on {name!r}: {self.spec.name} has no such unit with that many cores")
+            busy[row] = cores
+        self.simulator.inject(busy, np.float32([load.mem_gbps]), np.float32([load.ambient_c]))
+
+    def step(self, knobs: Knobs, demand: Demand) -> Telemetry:
+        """Set, serve one interval, read; Refused for a rung, unit or core count the board does not have.
+
+        A frequency between two steps is granted as the nearest one, as the kernel does.
+        """
+        indices = knob_indices(knobs, self.spec.placements, self)
+        interval = self.simulator.step(
+            indices, np.float32([demand.rate_hz]), np.float32([demand.deadline_s])
+        )
+        seconds = self.spec.interval_s
+        self.exact_energy_j = dict(zip(self.spec.rails, (interval.exact_power_w[:, 0] * seconds).tolist(), strict=True))
+        return lane_telemetry(self.simulator, interval, knobs)
+
+    def close(self) -> None:
+        """Nothing to restore."""
+
+
+def knob_indices(knobs: Knobs, placements: tuple[tuple[str, int], ...], board: SimBoard) -> I:
+    """(2 + clocks, 1) indices of these knobs; Refused where the board or the ladder has no such thing."""
+    spec = board.spec
+    if not 1 <= knobs.rung <= len(board.profile.rungs):
+        raise Refused(f"rung {knobs.rung!r}: this ladder has rungs 1 to {len(board.profile.rungs)}")
+    if (knobs.unit, knobs.cores) not in placements:
+        raise Refused(f"{knobs.cores!r} cores of {knobs.unit!r}: {spec.name} has no such placement")
+    if set(knobs.freqs_hz) != {c.name for c in spec.clocks}:
+        raise Refused(f"clocks {sorted(knobs.freqs_hz)}: {spec.name} has {[c.name for c in spec.clocks]}")
+    steps = [c.nearest(knobs.freqs_hz[c.name]) for c in spec.clocks]
+    return np.array([[knobs.rung - 1], [placements.index((knobs.unit, knobs.cores))], *([s] for s in steps)], np.intp)
+
+
+def knobs_of(simulator: Simulator, column: I) -> Knobs:
+    """Knobs from a (2 + clocks,) column of indices."""
+    spec = simulator.model.spec
+    unit, cores = spec.placements[column[1]]
+    freqs = {c.name: c.freqs_hz[column[2 + i]] for i, c in enumerate(spec.clocks)}
+    return Knobs(rung=int(column[0]) + 1, unit=unit, cores=cores, freqs_hz=freqs)
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value
+
+
+def lane_telemetry(simulator: Simulator, interval: Interval, asked: Knobs, lane: int = 0) -> Telemetry:
+    """What a controller of this lane sees of the interval."""
+    spec = simulator.model.spec
+    units = [u.name for u in spec.units]
+    return Telemetry(
+        interval_s=spec.interval_s,
+        asked=asked,
+        granted=knobs_of(simulator, interval.granted[:, lane]),
+        frames=int(interval.frames[lane]),
+        served=int(interval.served[lane]),
+        missed=int(interval.missed[lane]),
+        dropped=int(interval.dropped[lane]),
+        latency_mean_s=_known(float(interval.latency_mean_s[lane])),
+        latency_p95_s=_known(float(interval.latency_p95_s[lane])),
+        accuracy=_known(float(interval.accuracy[lane])),
+        labelled=int(interval.served[lane]),
+        confidence=None,
+        energy_j=dict(zip(spec.rails, interval.energy_j[:, lane].tolist(), strict=True)),
+        temp_c=dict.fromkeys(spec.thermal_nodes, float(interval.temp_c[lane])),
+        utilisation=dict(zip(units, interval.utilisation[:, lane].tolist(), strict=True)),
+        peak_utilisation=dict(zip(units, interval.peak_utilisation[:, lane].tolist(), strict=True)),
+        throttled=bool(interval.throttled[lane]),
+        switched=bool(interval.switched[:, lane].any()),
+        sensor_age_s=simulator.model.sensor.window_s,
+    )
+
+
+def idle_telemetry(simulator: Simulator, lane: int = 0) -> Telemetry:
+    """What a board just reset shows: nothing arrived, nothing was served."""
+    spec, model = simulator.model.spec, simulator.model
+    knobs = knobs_of(simulator, simulator.granted[:, lane])
+    temp_c = simulator.start_temp_c
+    watts = model.idle_rail_w(knobs.freqs_hz, temp_c)
+    return Telemetry(
+        interval_s=spec.interval_s,
+        asked=knobs,
+        granted=knobs,
+        frames=0,
+        served=0,
+        missed=0,
+        dropped=0,
+        latency_mean_s=None,
+        latency_p95_s=None,
+        accuracy=None,
+        labelled=0,
+        confidence=None,
+        energy_j={r: watts[r] * spec.interval_s for r in spec.rails},
+        temp_c=dict.fromkeys(spec.thermal_nodes, temp_c),
+        utilisation={u.name: 0.0 for u in spec.units},
+        peak_utilisation={u.name: 0.0 for u in spec.units},
+        throttled=False,
+        switched=False,
+        sensor_age_s=model.sensor.window_s,
+    )

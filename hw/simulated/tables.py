@@ -1,0 +1,114 @@
+"""What the simulator looks up: a board file and a profile turned into dense float32 arrays, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.boardfile import BoardModel, leak_scale
+from hw.types import Profile
+
+F = NDArray[np.float32]
+I = NDArray[np.intp]  # noqa: E741
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Arrays by rung (R), placement (P), frequency index (S, padded to the longest clock), unit (U), clock (C)."""
+
+    point: F  # (5, R*P*S): compute_s, stall_s, coefficient of variation, network's own W, network's memory W
+    point_steps: int  # S
+    flat_points: I  # (2 + C, points): the profile's points as knob indices, other clocks at their lowest
+    accuracy: F  # (R,)
+    placement_unit: I  # (P,)
+    placement_cores: F  # (P,)
+    unit_cores: F  # (U,)
+    unit_clock: tuple[int, ...]
+    mem_per_gbps: F  # (U,): 1 / the unit's memory ceiling
+    v2f: tuple[F, ...]  # per unit, by frequency index: V^2 f
+    leak_w: tuple[F, ...]  # per unit, by frequency index: at 50 C
+    caps: I  # (C, levels): highest frequency index at a throttle level
+    thermal: F  # (5, levels): decay1, R1, decay2, R2, offset by fan level
+
+
+def build_tables(model: BoardModel, profile: Profile) -> Tables:
+    """Dense look-up tables of a board and a profile.
+
+    The memory-bound part of a latency is the constant of `t = a/f + b`, fitted per rung and placement with both
+    parts non-negative; the rest scales with the clock. The network's own power is what its profile shows above the
+    board's idle law at the reference temperature, so that the profile is met exactly there.
+    """
+    spec = model.spec
+    placements = spec.placements
+    steps = max(len(c.freqs_hz) for c in spec.clocks)
+    shape = (len(profile.rungs), len(placements), steps)
+    point = np.zeros((5, *shape), np.float32)
+    point[0] = 1.0  # padding is never reached; a second keeps divisions finite
+    flat = []
+    lowest = {c.name: c.freqs_hz[0] for c in spec.clocks}
+    clock_names = [c.name for c in spec.clocks]
+    for p in profile.points:
+        unit, place = spec.unit(p.unit), placements.index((p.unit, p.cores))
+        step = spec.clock(unit.clock).nearest(p.freq_hz)
+        idle = model.idle_rail_w({**lowest, unit.clock: p.freq_hz}, model.reference_temp_c)
+        memory = sum(max(0.0, p.rail_power_w[r.name] - idle[r.name]) for r in model.rails if r.w_per_gbps)
+        own = max(0.0, p.power_w - idle[p.unit])
+        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, p.latency_std_s / p.latency_mean_s, own, memory)
+        knobs = [p.rung - 1, place] + [0] * len(clock_names)
+        knobs[2 + clock_names.index(unit.clock)] = step
+        flat.append(knobs)
+    for place, (name, _) in enumerate(placements):
+        freqs = np.array(spec.clock(spec.unit(name).clock).freqs_hz)
+        for rung in range(shape[0]):
+            total = point[0, rung, place, : len(freqs)].astype(float)
+            stall = _constant_part(1.0 / freqs, total)
+            point[1, rung, place, : len(freqs)] = stall
+            point[0, rung, place, : len(freqs)] = total - stall
+    v2f, leak = [], []
+    for u in model.units:
+        clock = spec.clock(u.clock)
+        volts, hertz = np.array(clock.volts), np.array(clock.freqs_hz)
+        v2f.append((volts**2 * hertz).astype(np.float32))
+        leak.append(np.array([leak_scale(u, v) for v in clock.volts], np.float32))
+    regimes = [model.thermal.regime(level) for level in range(len(model.thermal.fan_duty))]
+    thermal = [
+        [
+            np.exp(-spec.interval_s / r.tau_s[0]),
+            r.r_k_per_w[0],
+            np.exp(-spec.interval_s / r.tau_s[1]),
+            r.r_k_per_w[1],
+            r.offset_k,
+        ]
+        for r in regimes
+    ]
+    caps = [
+        [len(c.freqs_hz) - 1]
+        + [int(np.searchsorted(c.freqs_hz, t.caps_hz.get(c.name, c.max_hz) * (1 + 1e-9))) - 1 for t in model.throttle]
+        for c in spec.clocks
+    ]
+    return Tables(
+        point=point.reshape(5, -1),
+        point_steps=steps,
+        flat_points=np.array(flat, np.intp).T.copy(),
+        accuracy=np.array([r.accuracy for r in profile.rungs], np.float32),
+        placement_unit=np.array([[u.name for u in spec.units].index(name) for name, _ in placements], np.intp),
+        placement_cores=np.array([n for _, n in placements], np.float32),
+        unit_cores=np.array([u.cores for u in spec.units], np.float32),
+        unit_clock=tuple(clock_names.index(u.clock) for u in spec.units),
+        mem_per_gbps=np.array([1.0 / u.mem_ceiling_gbps for u in model.units], np.float32),
+        v2f=tuple(v2f),
+        leak_w=tuple(leak),
+        caps=np.array(caps, np.intp),
+        thermal=np.array(thermal, np.float32).T.copy(),
+    )
+
+
+def _constant_part(inverse_hz: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
+    """The `b` of `t = a/f + b`: least squares on relative errors, kept between 0 and the shortest time."""
+    if len(seconds) < 2:
+        return 0.0
+    design = np.stack([inverse_hz / seconds, 1.0 / seconds], axis=1)
+    (_, b), *_ = np.linalg.lstsq(design, np.ones(len(seconds)), rcond=None)
+    return float(min(max(b, 0.0), 0.95 * seconds.min()))

@@ -1,0 +1,286 @@
+"""A policy file comes from outside: it flies as it was saved, or is refused in one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.policy import make_policy
+from agents.policy_file import FORMAT_VERSION, MAX_BYTES, Header
+from agents.saved import SavedPolicy
+from envs.codec import Codec
+from hw.boardfile import load_board
+from hw.errors import InputError
+from hw.profile import open_profile
+from hw.types import BoardSpec, Profile
+
+
+@pytest.fixture(scope="module")
+def spec() -> BoardSpec:
+    return load_board("xu3").spec
+
+
+@pytest.fixture(scope="module")
+def profile(spec: BoardSpec) -> Profile:
+    return open_profile(spec, None)
+
+
+def random_policy(
+    spec: BoardSpec, profile: Profile, view: Any = "multi", activation: str = "tanh"
+) -> SavedPolicy:
+    codec = Codec(spec, profile, view)
+    rng = np.random.default_rng(3)
+    sizes = [codec.observation_size, 24, 16, sum(codec.nvec)]
+    header = Header(
+        board=spec.name,
+        board_hash=spec.hash,
+        profile=profile.name,
+        profile_checksum=profile.checksum,
+        algo="ppo",
+        activation=activation,
+        sizes=sizes,
+        nvec=list(codec.nvec),
+        masked=True,
+        codec=codec.to_json(),
+    )
+    layers = [
+        (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32))
+        for i, o in pairwise(sizes)
+    ]
+    return SavedPolicy(header, layers)
+
+
+@pytest.fixture
+def policy(spec: BoardSpec, profile: Profile) -> SavedPolicy:
+    return random_policy(spec, profile)
+
+
+@pytest.fixture
+def saved(policy: SavedPolicy, tmp_path: Path) -> Path:
+    path = tmp_path / "policy.npz"
+    policy.save(path)
+    return path
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Change members of the file (None takes one away) behind the back of its seal."""
+    with np.load(path, allow_pickle=False) as found:
+        members: dict[str, Any] = {name: found[name] for name in found.files}
+    members |= changes
+    np.savez(path, **{name: array for name, array in members.items() if array is not None})
+
+
+def rewrite_header(path: Path, **changes: Any) -> None:
+    with np.load(path, allow_pickle=False) as found:
+        header = json.loads(found["header"].tobytes())
+    header |= changes
+    rewrite(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8))
+
+
+def refused(path: Path, text: str) -> None:
+    with pytest.raises(InputError, match=text) as caught:
+        SavedPolicy.load(path)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(str(path))
+
+
+@pytest.mark.parametrize("view", ["multi", "flat"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_round_trip(spec: BoardSpec, profile: Profile, view: str, activation: str, tmp_path: Path) -> None:
+    policy = random_policy(spec, profile, view, activation)
+    policy.save(tmp_path / "policy.npz")
+    again = make_policy(str(tmp_path / "policy.npz"))
+    assert isinstance(again, SavedPolicy) and again.header == policy.header
+    again.reset(spec, profile)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        observation = rng.normal(size=policy.header.sizes[0]).astype(np.float32)
+        assert np.array_equal(again.predict(observation), policy.predict(observation))
+        x = observation
+        for i, (w, b) in enumerate(policy.layers):
+            x = w @ x + b
+            if i < len(policy.layers) - 1:
+                x = np.tanh(x) if activation == "tanh" else np.maximum(x, 0)
+        assert np.allclose(policy.logits(observation), x, atol=1e-4)
+
+
+def test_mask_is_obeyed(policy: SavedPolicy) -> None:
+    rng = np.random.default_rng(1)
+    ends = np.cumsum(policy.header.nvec)
+    for _ in range(200):
+        mask = rng.random(ends[-1]) < 0.3
+        mask[ends - 1] = True
+        action = policy.predict(rng.normal(size=policy.header.sizes[0]).astype(np.float32), mask)
+        assert mask[np.asarray(action) + ends - policy.header.nvec].all()
+
+
+def test_same_bytes_again(policy: SavedPolicy, saved: Path, tmp_path: Path) -> None:
+    SavedPolicy.load(saved).save(tmp_path / "again.npz")
+    with np.load(saved) as a, np.load(tmp_path / "again.npz") as b:
+        assert a.files == b.files and all(np.array_equal(a[n], b[n]) for n in a.files)
+
+
+def test_act_before_reset_is_a_bug(policy: SavedPolicy) -> None:
+    with pytest.raises(RuntimeError, match="reset"):
+        policy.act(None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_truncated(saved: Path, share: float) -> None:
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(len(data) * share)])
+    refused(saved, "truncated, damaged or not an .npz")
+
+
+def test_not_there(tmp_path: Path) -> None:
+    refused(tmp_path / "none.npz", "cannot be read")
+    refused(tmp_path, "cannot be read")
+
+
+def test_a_bare_pickle(saved: Path) -> None:
+    saved.write_bytes(pickle.dumps({"w0": [1.0]}))
+    refused(saved, "not an .npz")
+
+
+def test_every_flipped_byte_of_the_body(saved: Path, policy: SavedPolicy) -> None:
+    data = saved.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(data), 60):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x10
+        saved.write_bytes(damaged)
+        try:
+            again = SavedPolicy.load(saved)
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:  # a byte of the container that says nothing, such as a date
+            assert again.header == policy.header
+            for (w, b), (v, c) in zip(again.layers, policy.layers, strict=True):
+                assert np.array_equal(w, v) and np.array_equal(b, c)
+
+
+def test_tampered_weight(saved: Path, policy: SavedPolicy) -> None:
+    weights = policy.layers[1][0].copy()
+    weights[2, 3] += 1e-3
+    rewrite(saved, w1=weights)
+    refused(saved, "checksum does not match")
+
+
+def test_tampered_header(saved: Path) -> None:
+    rewrite_header(saved, board="other")
+    refused(saved, "checksum does not match")
+
+
+class Bomb:
+    """Leaves a trace where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str, ...]]:
+        return (Path.touch, (Path("unpickled"),))  # type: ignore[return-value]
+
+
+def test_pickled_object(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rewrite(saved, w0=np.array([Bomb()], dtype=object))
+    refused(saved, "holds a pickled object")
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_unknown_version(saved: Path) -> None:
+    rewrite_header(saved, format_version=FORMAT_VERSION + 1)
+    refused(saved, f"unknown format version; this Powerband reads version {FORMAT_VERSION}")
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"extra": np.zeros(3, np.float32)}, "'extra': unexpected array"),
+        ({"b1": None}, "'b1': missing array"),
+        ({"header": None}, "no header"),
+        ({"sha256": None}, "no header"),
+        ({"header": np.frombuffer(b"{", np.uint8)}, "header is not JSON"),
+        ({"header": np.frombuffer(b"[" * 9999, np.uint8)}, "header is not JSON"),
+        ({"header": np.frombuffer(b"[1]", np.uint8)}, "unknown format version"),
+        ({"b1": np.zeros(5, np.float32)}, r"'b1': has shape \(5,\); shape \(16,\)"),
+        ({"b1": np.zeros(16)}, "float64; float32"),
+        ({"b1": np.full(16, np.nan, np.float32)}, "'b1': holds NaN or infinity"),
+        ({"b1": np.full(16, np.inf, np.float32)}, "'b1': holds NaN or infinity"),
+        ({"b1": np.zeros(MAX_BYTES // 4, np.float32)}, "at most"),
+    ],
+)
+def test_wrong_members(saved: Path, changes: dict[str, Any], text: str) -> None:
+    rewrite(saved, **changes)
+    refused(saved, text)
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"activation": "softplus"}, "unknown activation; one of tanh, relu"),
+        ({"sizes": [3]}, "one logit per choice"),
+        ({"sizes": [3, -1]}, "not a list of counts"),
+        ({"sizes": "many"}, "wrong type"),
+        ({"masked": "yes"}, "wrong type"),
+        ({"board_hash": None}, "wrong type"),
+        ({"surprise": 1}, "'surprise': header: unknown entry"),
+    ],
+)
+def test_wrong_header(saved: Path, changes: dict[str, Any], text: str) -> None:
+    rewrite_header(saved, **changes)
+    refused(saved, text)
+
+
+def test_array_that_claims_to_be_huge(saved: Path) -> None:
+    """A file of a few bytes that says it holds 4 TB must not make us allocate them."""
+    stream = io.BytesIO()
+    head: Any = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}
+    np.lib.format.write_array_header_1_0(stream, head)
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr("w9.npy", stream.getvalue() + b"\0" * 16)
+    refused(saved, "16 bytes for shape")
+
+
+def test_compressed_bomb(saved: Path) -> None:
+    with zipfile.ZipFile(saved, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w9.npy", b"\0" * (MAX_BYTES + 1))
+    refused(saved, "too large")
+
+
+def test_the_same_name_twice(saved: Path) -> None:
+    with zipfile.ZipFile(saved) as archive:
+        weights = archive.read("w0.npy")
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr("w0.npy", weights)
+    refused(saved, "is not a policy")
+
+
+def test_another_board(policy: SavedPolicy, spec: BoardSpec, profile: Profile) -> None:
+    with pytest.raises(InputError, match="was trained for board 'xu3'"):
+        policy.reset(replace(spec, name="other", hash="0" * 64), profile)
+
+
+def test_another_profile(policy: SavedPolicy, spec: BoardSpec, profile: Profile) -> None:
+    with pytest.raises(InputError, match="was trained with profile"):
+        policy.reset(spec, replace(profile, name="other", checksum="0" * 64))
+
+
+def test_a_codec_of_another_size(policy: SavedPolicy, spec: BoardSpec, profile: Profile) -> None:
+    flat = Codec(spec, profile, "flat").to_json()
+    with pytest.raises(InputError, match="do not fit its codec"):
+        SavedPolicy(replace(policy.header, codec=flat), policy.layers).reset(spec, profile)
+    with pytest.raises(InputError, match="header: codec: needs exactly the keys"):
+        SavedPolicy(replace(policy.header, codec={}), policy.layers).reset(spec, profile)
+
+
+def test_nowhere_to_write(policy: SavedPolicy, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        policy.save(tmp_path / "no" / "folder" / "policy.npz")
+    assert not list(tmp_path.iterdir())
