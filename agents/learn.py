@@ -80,14 +80,11 @@ class _Report(BaseCallback):
         statistics = self._pop()
         for name, value in statistics.items():
             if math.isfinite(value):
-                self.logger.record(name if "/" in name else f"board/{name}", value)
+                self.logger.record(name, value)
         if isinstance(model, DQN):
             model.dump_logs()
         if self._on_progress is not None:
-            terms = [
-                v for name, v in statistics.items() if name.startswith("reward/") and name != "reward/total"
-            ]
-            self._on_progress(self.num_timesteps, sum(terms) if terms else math.nan)
+            self._on_progress(self.num_timesteps, statistics.get("reward/total", math.nan))
 
 
 def make_model(config: LearnConfig, env: VecEnv) -> BaseAlgorithm:

@@ -1,4 +1,4 @@
-"""The settings of a training run, apart from the torch that carries it out: a command line reads them quickly."""
+"""The settings of a training run, apart from the torch that runs it: a command line reads them quickly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LearnConfig:
     # DQN
     buffer_size: int = 200_000
     learning_starts: int = 10_000
-    gradient_steps: int = 2  # per step of all environments
+    gradient_steps: int = 1  # per step of all environments
     target_update_steps: int = 10_000
     exploration_share: float = 0.4  # of the training, over which random actions fade out
     exploration_final: float = 0.02
@@ -70,5 +70,5 @@ def fast_config(algo: str, **changes: Any) -> LearnConfig:
     """The defaults of an algorithm, with `changes`; InputError where there is no such algorithm."""
     config = LearnConfig(algo=algo)  # type: ignore[arg-type]  # checked by the config itself
     if algo == "dqn":
-        config = replace(config, n_envs=128, batch_size=1024, activation="relu", steps=1_000_000)
+        config = replace(config, n_envs=512, batch_size=1024, activation="relu", steps=1_000_000)
     return replace(config, **changes)

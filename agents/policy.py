@@ -41,7 +41,7 @@ class Privileged(Protocol):
 
 
 def policy_names(n_rungs: int = 4) -> list[str]:
-    """Every default controller for a ladder of `n_rungs`: governors at each rung and `@auto`, then the rest."""
+    """Every default controller for a ladder of `n_rungs`: governors at each rung and `@auto`, the rest."""
     rungs = [*(str(k) for k in range(1, n_rungs + 1)), "auto"]
     return [f"{g}@{k}" for g in GOVERNOR_NAMES for k in rungs] + list(OTHER_NAMES)
 
@@ -70,7 +70,12 @@ def make_policy(name: str) -> Policy:
     if name in OTHER_NAMES:
         from agents.baselines.bounds import Oracle, StaticBest, StaticSafe
 
-        return {"static_safe": StaticSafe, "static_best": StaticBest, "oracle": Oracle}[name]()
+        bounds: dict[str, type[Policy]] = {
+            "static_safe": StaticSafe,
+            "static_best": StaticBest,
+            "oracle": Oracle,
+        }
+        return bounds[name]()
     known = [f"{g}@RUNG" for g in GOVERNOR_NAMES] + list(OTHER_NAMES)
     raise InputError.at(
         "controller",

@@ -16,74 +16,28 @@ two demands take turns), `sessions` (a few apps that come back: a heavy launch, 
 A demand: the floor is a rung of the ladder less a small margin, or 0 in 15 %. The deadline is 2..8 times the
 fastest latency of the smallest rung that meets the floor, and at least 1.5 times that latency under the
 heaviest load of the demand's rows. The frame rate keeps that fastest point 5..50 % busy under that load. The
-energy budget is 0.7..2.5 times the own-rail energy of the median point of that rung that keeps up (all three
-log-uniform). The goal is `min_energy` with probability 0.7.
+energy budget is 0.7..2.5 times the own-rail energy of the median point of that rung that keeps up, with what
+all rails draw at rest in a frame's period (all three log-uniform). The goal is `min_energy` with probability 0.7.
 
 At most 24 rows; times are multiples of the control interval; beyond 60 s the gaps stretch with the duration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from envs.scenario import Floats, Scenario, max_load
+from envs.timelines import PLANS, Clockwork, Ints, Timeline
 from hw.errors import InputError
 from hw.types import GOALS, BoardSpec, Profile
 
 FAMILIES = ("train", "shifted", "held_out")
 MAX_ROWS = 24  # the row that ends the scenario included
-PATTERNS = ("ramp", "periodic", "sessions")
 
-_NOMINAL_S = 60.0  # the duration for which the gaps of the table hold
 _P_NO_FLOOR = 0.15
 _P_MIN_ENERGY = 0.7
 _DEADLINE_SLACK = 1.5  # at least this much above the fastest latency under load: jitter and queueing
 _MAX_BUSY = 0.8  # of the fastest point in a burst of frames
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Timeline:
-    """What a family decides: the load over time, and which demand holds when.
-
-    Shapes: (k,) per change of load, `busy` (k, units) as a share of what fits; (d,) per change of demand,
-    `demand` numbers the demands (an equal number is the same demand again).
-    """
-
-    load_t_s: Floats
-    busy: Floats
-    mem_gbps: Floats
-    ambient_c: tuple[float, float]  # at the start and at the end
-    demand_t_s: Floats
-    demand: Ints
-    p_burst: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Clockwork:
-    """The grid of a scenario: duration and interval (s), and by how much gaps are stretched."""
-
-    duration_s: float
-    interval_s: float
-
-    def changes(self, rng: np.random.Generator, low_s: float, high_s: float) -> Floats:
-        """Times from 0, with uniform gaps of `low_s`..`high_s` on the grid."""
-        stretch = max(1.0, self.duration_s / _NOMINAL_S)
-        times, t_s = [0.0], 0.0
-        while True:
-            t_s += self.snap(stretch * rng.uniform(low_s, high_s))
-            if t_s >= self.duration_s - self.interval_s / 2:
-                return np.array(times)
-            times.append(t_s)
-
-    def snap(self, t_s: float) -> float:
-        """The nearest multiple of the interval, at least one."""
-        return max(1, round(t_s / self.interval_s)) * self.interval_s
 
 
 def generate(
@@ -99,16 +53,16 @@ def generate(
 
     Raises InputError for an unknown family, a profile of another board, and less than one control interval.
     """
-    if family not in _PLANS:
+    if family not in PLANS:
         raise InputError(f"unknown scenario family {family!r}; one of {', '.join(FAMILIES)}")
     if profile.board != spec.name:
         raise InputError(f"profile {profile.name!r} is of board {profile.board!r}, not {spec.name!r}")
     if not duration_s >= spec.interval_s:
         raise InputError(f"scenario of {duration_s!r} s: shorter than one interval of {spec.interval_s:g} s")
-    clockwork = _Clockwork(
+    clockwork = Clockwork(
         duration_s=round(duration_s / spec.interval_s) * spec.interval_s, interval_s=spec.interval_s
     )
-    plan = _PLANS[family](rng, clockwork, len(spec.units))
+    plan = PLANS[family](rng, clockwork, len(spec.units))
     t_s = _row_times(rng, plan)
     at_load = np.searchsorted(plan.load_t_s, t_s, side="right") - 1
     at_demand = np.searchsorted(plan.demand_t_s, t_s, side="right") - 1
@@ -153,126 +107,7 @@ def scenario_set(
     ]
 
 
-def _train(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
-    load_t = clockwork.changes(rng, 2.0, 10.0)
-    demand_t = clockwork.changes(rng, 10.0, 30.0)
-    on = rng.random((len(load_t), units)) < 0.5
-    mem_on = rng.random(len(load_t)) < 0.5
-    ambient_c = rng.uniform(15.0, 35.0)
-    return _Timeline(
-        load_t_s=load_t,
-        busy=on * rng.random((len(load_t), units)),
-        mem_gbps=mem_on * rng.uniform(0.0, 2.0, len(load_t)),
-        ambient_c=(ambient_c, ambient_c),
-        demand_t_s=demand_t,
-        demand=np.arange(len(demand_t)),
-    )
-
-
-def _shifted(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
-    load_t = clockwork.changes(rng, 2.0, 5.0)
-    demand_t = clockwork.changes(rng, 10.0, 30.0)
-    on = rng.random((len(load_t), units)) < 0.85
-    ambient_c = rng.uniform(30.0, 45.0)
-    return _Timeline(
-        load_t_s=load_t,
-        busy=on * rng.uniform(0.4, 1.0, (len(load_t), units)),
-        mem_gbps=rng.uniform(1.0, 3.0, len(load_t)),
-        ambient_c=(ambient_c, ambient_c),
-        demand_t_s=demand_t,
-        demand=np.arange(len(demand_t)),
-        p_burst=0.25,
-    )
-
-
-def _held_out(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
-    pattern = (_ramp, _periodic, _sessions)[rng.integers(len(PATTERNS))]
-    return pattern(rng, clockwork, units)
-
-
-def _drift(rng: np.random.Generator) -> tuple[float, float]:
-    """Ambient temperature (C) at the start and at the end."""
-    return rng.uniform(15.0, 35.0), rng.uniform(15.0, 35.0)
-
-
-def _ramp(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
-    """Load climbs or falls steadily, together on the units that take part."""
-    load_t = clockwork.changes(rng, 3.0, 6.0)
-    demand_t = clockwork.changes(rng, 10.0, 30.0)
-    low, high = rng.uniform(0.0, 0.3), rng.uniform(0.7, 1.0)
-    level = np.linspace(low, high, len(load_t))
-    if rng.random() < 0.5:
-        level = level[::-1]
-    takes_part = rng.random(units) < 0.5
-    takes_part[rng.integers(units)] = True
-    return _Timeline(
-        load_t_s=load_t,
-        busy=level[:, None] * takes_part,
-        mem_gbps=level * rng.uniform(0.0, 2.0),
-        ambient_c=_drift(rng),
-        demand_t_s=demand_t,
-        demand=np.arange(len(demand_t)),
-    )
-
-
-def _periodic(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
-    """Two loads alternate with a fixed period, and two demands take turns."""
-    load_t = clockwork.changes(rng, *[rng.uniform(3.0, 10.0)] * 2)
-    demand_t = clockwork.changes(rng, *[rng.uniform(10.0, 30.0)] * 2)
-    phases = (rng.random((2, units)) < 0.5) * rng.random((2, units))
-    phases[rng.integers(2), rng.integers(units)] = rng.uniform(0.5, 1.0)
-    mem_gbps = rng.uniform(0.0, 2.0, 2) * (rng.random(2) < 0.5)
-    turn = np.arange(len(load_t)) % 2
-    return _Timeline(
-        load_t_s=load_t,
-        busy=phases[turn],
-        mem_gbps=mem_gbps[turn],
-        ambient_c=_drift(rng),
-        demand_t_s=demand_t,
-        demand=np.arange(len(demand_t)) % 2,
-    )
-
-
-def _sessions(rng: np.random.Generator, clockwork: _Clockwork, units: int) -> _Timeline:
-    """A person using two or three apps: each session is a heavy launch, a steady phase and a quiet end."""
-    demand_t = clockwork.changes(rng, 10.0, 30.0)
-    ends = np.append(demand_t[1:], clockwork.duration_s)
-    apps = int(rng.integers(2, 4))
-    steady = (rng.random((apps, units)) < 0.5) * rng.random((apps, units))
-    mem_gbps = rng.uniform(0.0, 2.0, apps)
-    opened = rng.integers(apps, size=len(demand_t))
-    times: list[float] = []
-    busy: list[Floats] = []
-    mem: list[float] = []
-    for start, end, app in zip(demand_t, ends, opened, strict=True):
-        launched = start + clockwork.snap(rng.uniform(2.0, 4.0))
-        quiet = end - clockwork.snap(rng.uniform(2.0, 6.0))
-        phases = (
-            (start, rng.uniform(0.6, 1.0, units), 2.0),
-            (launched, steady[app], mem_gbps[app]),
-            (quiet, np.zeros(units), 0.0),
-        )
-        for t_s, shares, traffic in phases:
-            # the last session may be cut short before its later phases
-            if (not times or t_s > times[-1]) and t_s < end - clockwork.interval_s / 2:
-                times.append(float(t_s))
-                busy.append(shares)
-                mem.append(float(traffic))
-    return _Timeline(
-        load_t_s=np.array(times),
-        busy=np.array(busy),
-        mem_gbps=np.array(mem),
-        ambient_c=_drift(rng),
-        demand_t_s=demand_t,
-        demand=opened,
-    )
-
-
-_Plan = Callable[[np.random.Generator, _Clockwork, int], _Timeline]
-_PLANS: dict[str, _Plan] = {"train": _train, "shifted": _shifted, "held_out": _held_out}
-
-
-def _row_times(rng: np.random.Generator, plan: _Timeline) -> Floats:
+def _row_times(rng: np.random.Generator, plan: Timeline) -> Floats:
     """Start of every row (m,): both kinds of change; where there are too many, load changes less often."""
     keep = plan.demand_t_s[: MAX_ROWS - 1]
     extra = np.setdiff1d(plan.load_t_s, keep)
@@ -302,6 +137,8 @@ def _demands(
     unit = np.array([names.index(p.unit) for p in profile.points])
     latency_s = np.array([p.latency_mean_s for p in profile.points])
     energy_j = np.array([p.energy_j for p in profile.points])
+    # what the board's rails draw at rest: a meter counts it, so a budget must
+    idle_w = sum(min(p.rail_power_w[rail] for p in profile.points) for rail in spec.rails)
     used = np.array([float(p.cores) for p in profile.points])
     room = np.array([max_load(u) for u in spec.units])[unit]
     loaded_s = latency_s * _slowdown(room, used, load[:, unit])  # (m, points)
@@ -326,9 +163,8 @@ def _demands(
         out["rate_hz"][rows] = [_short(r) for r in rates_hz]
         out["deadline_s"][rows] = _short(deadline_s)
         out["accuracy_min"][rows] = floor
-        out["energy_budget_j"][rows] = _short(
-            _log_uniform(rng, 0.7, 2.5) * float(np.median(energy_j[keeps_up]))
-        )
+        frame_j = float(np.median(energy_j[keeps_up])) + idle_w / rate_hz
+        out["energy_budget_j"][rows] = _short(_log_uniform(rng, 0.7, 2.5) * frame_j)
         out["goal"][rows] = GOALS.index("min_energy" if rng.random() < _P_MIN_ENERGY else "max_accuracy")
     return out
 

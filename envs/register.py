@@ -1,4 +1,4 @@
-"""Names for `gymnasium.make` and `make_vec`; Gymnasium finds them by its plug-in entry point, no import of ours."""
+"""What `gymnasium.make` and `make_vec` call: a task by the name of its board (the names are in `envs.plugin`)."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
 from envs.codec import ActionView
 from envs.control import ControlEnv
 from envs.task import open_task
 from envs.vector import BoardVectorEnv
 from hw.simulated.board import SimBoard
-
-IDS = {"powerband/XU3-v0": "xu3"}
-
-
-def register_powerband() -> None:
-    """Register every board's task; twice is fine."""
-    for name, board in IDS.items():
-        if name not in gym.registry:
-            gym.register(
-                name,
-                entry_point="envs.register:make_control_env",
-                vector_entry_point="envs.register:make_vector_env",
-                kwargs={"board": board},
-            )
-
 
 def make_control_env(
     board: str,

@@ -142,7 +142,11 @@ def reward_terms(
 
 
 def interval_terms(
-    before: Telemetry, now: Telemetry, demand: Demand, profile: Profile, weights: RewardWeights = DEFAULT_WEIGHTS
+    before: Telemetry,
+    now: Telemetry,
+    demand: Demand,
+    profile: Profile,
+    weights: RewardWeights = DEFAULT_WEIGHTS,
 ) -> dict[str, float]:
     """The terms of one board's interval, from its telemetry and the telemetry before it.
 

@@ -1,9 +1,9 @@
 """Builds `hw/profiles/xu3-paper.csv`: the four-group AlexNet of two papers on the Odroid XU3, as a model.
 
-The papers: Xun, Tran-Thanh, Al-Hashimi, Merrett, "Incremental Training and Group Convolution Pruning for Runtime
-DNN Performance Scaling on Heterogeneous Embedded Platforms", MLCAD 2019, and "Optimising Resource Management for
-Embedded Machine Learning", DATE 2020. No board stood behind this file: table rows are recalled, not read.
-What is the papers' and what is this model's own stands in `HOW`, which goes into the sidecar.
+The papers: Xun, Tran-Thanh, Al-Hashimi, Merrett, "Incremental Training and Group Convolution Pruning for
+Runtime DNN Performance Scaling on Heterogeneous Embedded Platforms", MLCAD 2019, and "Optimising Resource
+Management for Embedded Machine Learning", DATE 2020. No board stood behind this file: the rows of the table
+are recalled, not read. What is the papers' and what is this model's own stands in `HOW`, for the sidecar.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hw.types import OperatingPoint, Profile, Rung
 
 HOW = (
     "Built by experiments/make_paper_profile.py; nothing was measured. "
-    "Full network on one core: t = a + b/f and power = idle law of the board at 50 C + p0 + C V^2 f, both fitted per "
-    "cluster to the three recalled rows of the DATE 2020 table. "
-    "Rungs: 2.73x in time and 2.36x in energy from 100 % to 25 % (MLCAD 2019), linear in the number of groups, the "
-    "same at every point. "
+    "Full network on one core: t = a + b/f and power = idle law of the board at 50 C + p0 + C V^2 f, "
+    "both fitted per cluster to the three recalled rows of the DATE 2020 table. "
+    "Rungs: 2.73x in time and 2.36x in energy from 100 % to 25 % (MLCAD 2019), linear in the groups, "
+    "the same at every point. "
     "Extrapolated beyond the papers' levels: a15 at 1.9 and 2.0 GHz, a7 at 1.4 GHz. "
-    "Assumed: more than one core by Amdahl's law (parallel share 0.90 on a15, 0.87 on a7), with power above idle in "
-    "proportion to the mean number of busy cores; latency deviation 2 % of the mean and normal, so p95 = mean + "
-    "1.645 std; memory rail at its idle base; the other cluster and the GPU idle, clocks at their lowest. "
-    "Accuracies are recalled and were not checked."
+    "Assumed: more than one core by Amdahl's law (parallel share 0.90 on a15, 0.87 on a7), with power above "
+    "idle in proportion to the mean number of busy cores; latency deviation 2 % of the mean and normal, so "
+    "p95 = mean + 1.645 std; memory rail at its idle base; the other cluster and the GPU idle, clocks at "
+    "their lowest. Accuracies are recalled and were not checked."
 )
 WHEN = "2026-11-21"
 
@@ -59,7 +59,7 @@ def busy_cores(unit: str, cores: int) -> float:
 
 
 def share(rung: int, full_over_smallest: float) -> float:
-    """Part of the full network's time or energy that a rung takes: a constant and a part linear in its groups."""
+    """Part of the full network's time or energy that a rung takes: constant plus linear in its groups."""
     groups = len(LADDER)
     # c + (1 - c) / groups = 1 / range: the constant that makes the smallest rung meet the published range
     constant = (groups / full_over_smallest - 1.0) / (groups - 1.0)
@@ -76,8 +76,8 @@ def idle_rails_w(model: BoardModel, unit: str, freq_hz: float) -> dict[str, floa
 def fit_power(model: BoardModel, unit: str) -> tuple[float, float]:
     """`p0` (W) and `C` (nF) of the full network on one core above idle.
 
-    Least squares on relative errors of power and, through the fitted latency, of energy: the recalled energy of
-    the slowest a15 row is 3.9 % off its own time x power, and this halves what each of the two misses.
+    Least squares on relative errors of power and, through the fitted latency, of energy: the recalled energy
+    of the slowest a15 row is 3.9 % off its own time x power, and this shares the gap between the two.
     """
     rows, goals = [], []
     for ghz, (_, power_w, energy_j) in TABLE[unit].items():

@@ -1,7 +1,8 @@
 """What a controller is measured against: a floor that needs no thought, and bounds that know what no one can.
 
-`static_best` and `oracle` are privileged (`agents.policy.Privileged`): they try every operating point on copies of
-the simulated board, which carry its complete state, the true load and the very noise that will come.
+`static_best` and `oracle` are privileged (`agents.policy.Privileged`): they try every operating point on
+copies of the simulated board, which carry its complete state, the true load and the very noise that will
+come.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TIE = 1e-6  # rewards closer than this are equal: below the rounding of float32 
 
 
 class StaticSafe:
-    """The smallest rung on the placement that runs it fastest at its highest frequency, the rest at their lowest."""
+    """The smallest rung where it runs fastest, that clock at its highest and the others at their lowest."""
 
     def reset(self, spec: BoardSpec, profile: Profile) -> None:
         """Start a flight."""
@@ -95,7 +96,7 @@ class _Bound:
 
 
 class StaticBest(_Bound):
-    """The one operating point with the highest total reward over the whole scenario, chosen with hindsight."""
+    """The one operating point with the highest total reward over the scenario, chosen with hindsight."""
 
     def reset(self, spec: BoardSpec, profile: Profile) -> None:
         """Start a flight; raises as `_Bound.reset`."""
@@ -130,9 +131,10 @@ class StaticBest(_Bound):
 class Oracle(_Bound):
     """In each interval the point with the highest reward of that interval, known by trying all of them.
 
-    Candidates are the profile's operating points and the knobs granted now. It is clairvoyant (load, arrivals and
-    service times of the coming interval) but looks no further: a backlog or heat left for later costs it nothing
-    now. Ties go to the lower energy. `control()` injects the load before it asks, so a copy of the board has it.
+    Candidates are the profile's operating points and the knobs granted now. It is clairvoyant (load, arrivals
+    and service times of the coming interval) but looks no further: a backlog or heat left for later costs it
+    nothing now. Ties go to the lower energy. `control()` injects the load before it asks, so a copy of the
+    board has it.
     """
 
     def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:

@@ -1,13 +1,14 @@
 """The frequency governors of the Linux kernel, each with the network at a fixed rung or at `@auto`.
 
-A governor looks at its clusters' load every 10 to 20 ms; a control interval holds dozens of such samples. So a
-decision here is where a governor's sampling *settles* over one interval: its rule is applied as often as the
-kernel would sample, each time with the load predicted for the frequency just chosen (the same work per second:
-load x old / new frequency).
+A governor looks at its clusters' load every 10 to 20 ms; a control interval holds dozens of such samples. So
+a decision here is where a governor's sampling *settles* over one interval: its rule is applied as often as
+the kernel would sample, each time with the load predicted for the frequency just chosen (the same work per
+second: load x old / new frequency).
 
-What this leaves out: while a frame longer than a sample is served, the kernel's samples read 100 %, and near 0 %
-between frames, so a real ondemand bounces between the ends where this one settles at the mean. At a convex
-power law that flatters the governors: they are stronger opponents here than on a board.
+What this leaves out: a frame that lasts longer than a sample reads as 100 % while it is served and the pause
+after it as 0 %, so a real ondemand serves such frames near the top speed and idles near the lowest. Here an
+interval has one frequency and a governor settles at the mean load: it burns less and misses more than on a
+board. `performance` bounds what that hides: no governor serves a frame faster.
 
 Rules and defaults: the kernel's drivers/cpufreq/cpufreq_{ondemand,conservative}.c and
 kernel/sched/cpufreq_schedutil.c, mainline, tickless, HZ=100.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+from envs.reward import BREACH_TOLERANCE
 from hw.errors import InputError
 from hw.types import BoardSpec, Clock, Demand, Knobs, Profile, Telemetry
 
@@ -34,8 +36,8 @@ class Rule(Protocol):
     def settle(self, freq_hz: float, load: float) -> int:
         """Index of the frequency for the next interval.
 
-        `freq_hz` was granted in the last one, in which the busiest CPU had `load` (1 is all of it; above 1: what
-        it would have needed; infinite: saturated at any speed for all one knows).
+        `freq_hz` was granted in the last one, in which the busiest CPU had `load` (1 is all of it; above 1:
+        what it would have needed; infinite: saturated at any speed for all one knows).
         """
         ...
 
@@ -84,7 +86,7 @@ class Ondemand:
         return self._clock.nearest(low + percent * (high - low) / 100)
 
     def settle(self, freq_hz: float, load: float) -> int:
-        """Where sampling ends; where it ends in a cycle of several frequencies, the one nearest to their mean."""
+        """Where sampling ends; where it ends in a cycle, the frequency nearest to the cycle's mean."""
         freqs = self._clock.freqs_hz
         chosen: list[int] = []
         for _ in range(self._samples):
@@ -100,8 +102,8 @@ class Ondemand:
 class Conservative:
     """A step of 5 % of the highest frequency up above 80 % load, down below 20 %.
 
-    A step up takes the highest entry not above what is requested (RELATION_H), a step down the lowest not below
-    (RELATION_L); the request is kept between samples, so steps smaller than the table's add up.
+    A step up takes the highest entry not above what is requested (RELATION_H), a step down the lowest not
+    below (RELATION_L); the request is kept between samples, so steps smaller than the table's add up.
     """
 
     UP, DOWN = 80, 20  # percent
@@ -135,9 +137,10 @@ class Conservative:
 class Schedutil:
     """f = 1.25 fmax util / capacity, frequency-invariant: the lowest entry not below.
 
-    `util / capacity` is load x f / fmax, so in the steady state f = 1.25 x load x the frequency it was measured at.
-    Utilisation is an average with a half-life of 32 ms: under full load u' = (f / fmax - u) ln 2 / 32 ms with
-    f = 1.25 fmax u, so the frequency grows at most by exp(0.25 ln 2 / 32 ms x interval): 15-fold in 0.5 s.
+    `util / capacity` is load x f / fmax, so in the steady state f = 1.25 x load x the frequency it was
+    measured at. Utilisation is an average with a half-life of 32 ms: under full load u' = (f / fmax - u) ln 2
+    / 32 ms with f = 1.25 fmax u, so the frequency grows at most by exp(0.25 ln 2 / 32 ms x interval): 15-fold
+    in 0.5 s.
     """
 
     HEADROOM = 1.25
@@ -209,12 +212,13 @@ class Governor:
 def auto_rung(spec: BoardSpec, profile: Profile, demand: Demand) -> int:
     """The rung a careful person would fix, from the profile alone.
 
-    `min_energy`: the smallest rung that meets the accuracy floor, the largest where none does. `max_accuracy`: the
-    largest rung whose unloaded mean latency at full speed on all big cores meets the deadline, the smallest where
-    none does.
+    `min_energy`: the smallest rung that meets the accuracy floor, the largest where none does.
+    `max_accuracy`: the largest rung whose unloaded mean latency at full speed on all big cores meets the
+    deadline, the smallest where none does.
     """
     if demand.goal == "min_energy":
-        return next((r.index for r in profile.rungs if r.accuracy >= demand.accuracy_min), len(profile.rungs))
+        floor = demand.accuracy_min - BREACH_TOLERANCE
+        return next((r.index for r in profile.rungs if r.accuracy >= floor), len(profile.rungs))
     unit = spec.big_unit
     top = spec.clock(unit.clock).max_hz
     fits = [
@@ -230,8 +234,9 @@ def auto_rung(spec: BoardSpec, profile: Profile, demand: Demand) -> int:
 def demanded_load(telemetry: Telemetry, spec: BoardSpec, clock: str) -> float:
     """The load that governors of `clock` see: of the busiest CPU on it, 1 is all of its time.
 
-    A saturated CPU hides how much more it was asked for. Where it runs the network and frames were dropped, the
-    frames tell (load x arrived / served); else it is taken as infinite: a job that eats any speed there is.
+    A saturated CPU hides how much more it was asked for. Where it runs the network and frames were dropped,
+    the frames tell (load x arrived / served); else it is taken as infinite: a job that eats any speed there
+    is.
     """
     units = [u.name for u in spec.units if u.clock == clock and u.kind == "cpu"]
     load = max(telemetry.peak_utilisation[name] for name in units)
@@ -251,7 +256,7 @@ def _predicted(load: float, measured_hz: float, freq_hz: float) -> float:
 
 
 def _percent(load: float) -> int:
-    """The kernel counts load in whole percent, rounded down (the epsilon undoes binary fractions: 0.29 x 100)."""
+    """The kernel counts load in whole percent, rounded down (epsilon: 0.29 x 100 is 28.999...)."""
     return int(100 * load + 1e-9)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from agents.baselines.governors import auto_rung
+from envs.reward import BREACH_TOLERANCE
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 
 WINDOW_FRAMES = 20  # latencies that count
@@ -15,14 +16,16 @@ FORGET_INTERVALS = 20  # after which a rung that failed may be tried again
 
 
 class Ladder:
-    """One rung down when latency is above the limit, one up when accuracy is below the floor and latency fits.
+    """One rung down when latency is above the limit, one up when accuracy is below the floor and latency
+    fits.
 
-    After the run-time demo of Lou et al., Dynamic-OFA, CVPRW 2021: the network at full speed on all big cores (the
-    other clocks at their lowest); the limit is the deadline; the mean is over the last 20 frames. Telemetry comes
-    per interval, so the window holds interval means weighted by frames, the oldest only in part; it starts afresh
-    with each step, since latencies of another rung say nothing of this one. A rung that was just too slow is not
-    climbed to again before the demand changes or `FORGET_INTERVALS` have passed. With the goal `max_accuracy` any
-    rung below the top counts as below the floor. A flight starts at `auto_rung`; without frames it holds.
+    After the run-time demo of Lou et al., Dynamic-OFA, CVPRW 2021: the network at full speed on all big cores
+    (the other clocks at their lowest); the limit is the deadline; the mean is over the last 20 frames.
+    Telemetry comes per interval, so the window holds interval means weighted by frames, the oldest only in
+    part; it starts afresh with each step, since latencies of another rung say nothing of this one. A rung
+    that was just too slow is not climbed to again before the demand changes or `FORGET_INTERVALS` have
+    passed. With the goal `max_accuracy` any rung below the top counts as below the floor. A flight starts at
+    `auto_rung`; without frames it holds.
     """
 
     def reset(self, spec: BoardSpec, profile: Profile) -> None:
@@ -58,7 +61,7 @@ class Ladder:
             if rung > 1:
                 to, self._failed, self._failed_for = rung - 1, rung, 0
         elif rung < len(self._profile.rungs) and rung + 1 != self._failed:
-            wanting = self._profile.rung(rung).accuracy < demand.accuracy_min
+            wanting = self._profile.rung(rung).accuracy < demand.accuracy_min - BREACH_TOLERANCE
             if wanting or demand.goal == "max_accuracy":
                 to = rung + 1
         if to != rung:

@@ -22,7 +22,7 @@ from hw.types import Profile
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
 NOISE_INTERVALS = 128  # drawn at once from a board's generator
-JITTER, LABELS, COIN = range(3)
+JITTER, LABELS = range(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Simulator:
 
         self._generators: list[np.random.Generator] = [np.random.default_rng(0)] * n
         self._source = np.arange(n)  # whose noise a lane hears: its own, or in a fork all the same
-        self._noise = np.zeros((n, NOISE_INTERVALS, 3), np.float32)
+        self._noise = np.zeros((n, NOISE_INTERVALS, 2), np.float32)
         self._tick = np.zeros(n, np.intp)
         self.granted = np.repeat(self.initial_knobs[:, None], n, axis=1)
         self._queued = np.zeros(n, np.float32)  # backlog in frames
@@ -99,18 +99,18 @@ class Simulator:
     def reset(self, lanes: Sequence[int], *, seeds: Sequence[int | None] | None = None) -> None:
         """Bring these boards to their start: lowest clocks, smallest rung, idle and cool.
 
-        A seed gives a board a new generator; None lets it go on with the one it has.
+        A seed gives a board a new generator and with it the gains of its meters; None goes on with what it has.
         """
         index = np.asarray(lanes, np.intp)
         if index.size == 0:
             return
         spread = np.float32(self.model.sensor.gain_std)
-        for k, lane in enumerate(index):
+        for k, lane in enumerate(index if seeds is not None else ()):
             if seeds is not None and seeds[k] is not None:
-                self._generators[lane] = np.random.default_rng(seeds[k])
-            self._gain[:, lane] = 1 + spread * self._generators[lane].standard_normal(self._rails, dtype=np.float32)
-            self._draw(lane)
-        self._tick[index] = 0
+                self._generators[lane] = rng = np.random.default_rng(seeds[k])
+                self._gain[:, lane] = 1 + spread * rng.standard_normal(self._rails, dtype=np.float32)
+                self._draw(lane)
+                self._tick[lane] = 0
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
         self._phase[index] = 0
@@ -160,15 +160,15 @@ class Simulator:
         self.ambient_c[:] = ambient_c
 
     def _coming_noise(self) -> F:
-        """(n, 3) normals of this interval; draws the next block for boards that used theirs up."""
+        """(2, n) normals of this interval; draws the next block for boards that used theirs up."""
         spent = self._tick >= NOISE_INTERVALS
         if spent.any():
             for source in np.unique(self._source[spent]):
                 self._draw(int(source))
             self._tick[spent] = 0
-        rows = self._source * NOISE_INTERVALS + self._tick
+        rows = self._source * (2 * NOISE_INTERVALS) + 2 * self._tick
         self._tick += 1
-        return self._noise.reshape(-1, 3).take(rows, axis=0)
+        return self._noise.reshape(-1).take(np.stack([rows, rows + 1]))
 
     def step(self, knobs: I, rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
@@ -204,7 +204,7 @@ class Simulator:
         mem_load = self.mem_gbps * tables.mem_per_gbps.take(unit)
         share = physics.core_share(cores, tables.unit_cores.take(unit), busy, self._min_share)
         service_s = physics.service_time(compute_s, memory_s, share.share, mem_load, self._stretch)
-        jitter = cv * noise[:, JITTER] / np.sqrt(np.maximum(rate_hz * interval_s, physics.ONE))
+        jitter = cv * noise[JITTER] / np.sqrt(np.maximum(rate_hz * interval_s, physics.ONE))
         service_s *= np.maximum(physics.ONE + jitter, physics.HALF)
 
         # the queue
@@ -212,17 +212,19 @@ class Simulator:
         queue = physics.serve(backlog_s, self._phase, service_s, cv, rate_hz, deadline_s, interval_s)
         self._queued = queue.backlog_s / service_s
         self._phase = queue.phase
-        coin = noise[:, COIN]
-        coin = coin - np.floor(coin)  # uniform enough to round expected counts without bias
+        coin = np.float32(64) * noise[LABELS]  # the digits behind: uniform, and all but independent of the number
+        coin -= np.floor(coin)
         dropped = np.floor(queue.dropped + coin)
         missed = np.minimum(np.floor(queue.missed + coin), queue.arrived)
         served = np.maximum(queue.arrived - dropped, physics.ZERO)
         nothing = served < physics.HALF
         some = np.maximum(served, physics.ONE)
-        hits = served * tables.accuracy.take(rung) + noise[:, LABELS] * np.sqrt(served * self._variance.take(rung))
+        hits = served * tables.accuracy.take(rung) + noise[LABELS] * np.sqrt(served * self._variance.take(rung))
         accuracy = np.clip(np.rint(hits), physics.ZERO, served) / some
         latency_mean_s, latency_p95_s = queue.latency_mean_s, queue.latency_p95_s
-        latency_mean_s[nothing] = latency_p95_s[nothing] = accuracy[nothing] = np.nan
+        if nothing.any():
+            missing = np.where(nothing, np.float32(np.nan), physics.ZERO)
+            latency_mean_s, latency_p95_s, accuracy = latency_mean_s + missing, latency_p95_s + missing, accuracy + missing
 
         # power
         on = queue.busy_s * (physics.ONE / interval_s)

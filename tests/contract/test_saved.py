@@ -16,9 +16,12 @@ import pytest
 
 from agents.policy import make_policy
 from agents.policy_file import FORMAT_VERSION, MAX_BYTES, Header
+from agents.runtime import control
 from agents.saved import SavedPolicy
 from envs.codec import Codec
+from envs.families import scenario_set
 from hw.boardfile import load_board
+from hw.catalog import open_board
 from hw.errors import InputError
 from hw.profile import open_profile
 from hw.types import BoardSpec, Profile
@@ -121,6 +124,26 @@ def test_mask_is_obeyed(policy: SavedPolicy) -> None:
         mask[ends - 1] = True
         action = policy.predict(rng.normal(size=policy.header.sizes[0]).astype(np.float32), mask)
         assert mask[np.asarray(action) + ends - policy.header.nvec].all()
+
+
+@pytest.mark.parametrize("view", ["multi", "flat"])
+def test_flies(spec: BoardSpec, profile: Profile, view: str) -> None:
+    """Through the one loop on a simulated board; a masked policy never asks for a rung below the floor."""
+    policy = random_policy(spec, profile, view)
+    scenario = scenario_set("held_out", spec, profile, 1, seed=2)[0]
+    floors: list[float] = []
+    flight = control(
+        open_board("xu3"),
+        policy,
+        scenario,
+        profile,
+        seed=0,
+        on_interval=lambda k, d, t: floors.append(d.accuracy_min),
+    )
+    best = max(rung.accuracy for rung in profile.rungs)
+    asked = [profile.rung(telemetry.asked.rung).accuracy for telemetry in flight]
+    assert all(a >= min(floor, best) - 1e-6 for a, floor in zip(asked, floors, strict=True))
+    assert len({telemetry.asked.rung for telemetry in flight}) > 1
 
 
 def test_same_bytes_again(policy: SavedPolicy, saved: Path, tmp_path: Path) -> None:

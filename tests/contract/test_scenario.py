@@ -10,7 +10,9 @@ import pytest
 
 from envs.families import FAMILIES, MAX_ROWS, generate, scenario_set
 from envs.scenario import Scenario, columns, load_scenario, save_scenario
+from hw.boardfile import load_board
 from hw.errors import InputError
+from hw.profile import open_profile
 from hw.types import BoardSpec, Clock, OperatingPoint, Profile, Rung, Unit
 
 CPU = Clock(name="cpu", freqs_hz=(5e8, 1e9, 2e9), volts=(0.9, 1.0, 1.2))
@@ -292,3 +294,15 @@ def test_held_out_has_its_own_time_structure() -> None:
     train, held_out = worst_case("train"), worst_case("held_out")
     assert sum(map(monotone, held_out)) > 10 and sum(map(monotone, train)) <= 1
     assert sum(map(comes_back, held_out)) > 10 and not any(map(comes_back, train))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_xu3_paper_profile(tmp_path: Path, family: str) -> None:
+    spec = load_board("xu3").spec
+    profile = open_profile(spec, None)
+    needed = set()
+    for s in scenario_set(family, spec, profile, 30, seed=7):
+        save_scenario(s, tmp_path / "s.csv", spec)  # refuses what a file may not hold
+        assert len(s.t_s) <= MAX_ROWS
+        needed |= {next(r.index for r in profile.rungs if r.accuracy >= f) for f in s.accuracy_min}
+    assert needed == {rung.index for rung in profile.rungs}

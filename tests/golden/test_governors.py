@@ -86,7 +86,7 @@ def test_conservative(start: float, load: float, interval_s: float, ghz: float) 
 
 
 def test_conservative_adds_up_steps_smaller_than_the_table_s() -> None:
-    """5 % of 1.4 GHz is 70 MHz: up 0.27, 0.34, 0.41 (rounded down); down from there 0.34, 0.27, 0.2 (rounded up)."""
+    """5 % of 1.4 GHz is 70 MHz: up 0.27, 0.34, 0.41, rounded down; from there 0.34, 0.27, 0.2, rounded up."""
     rule = Conservative(A7, 0.02)
     freq, up, down = A7.freqs_hz[0], [], []
     for load, trace in [(math.inf, up)] * 3 + [(0.0, down)] * 3:

@@ -9,7 +9,8 @@ import pytest
 
 from agents.policy import make_policy
 from agents.runtime import control
-from envs.scenario import Scenario, generate, scenario_set
+from envs.families import generate, scenario_set
+from envs.scenario import Scenario
 from hw.catalog import open_board
 from hw.profile import open_profile
 from hw.types import Board, BoardSpec, Demand, Knobs, Load, Profile, Telemetry

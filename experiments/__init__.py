@@ -1,0 +1,1 @@
+"""Questions: each file without an underscore is a command; commands share the `_*.py` and nothing else."""

@@ -1,0 +1,71 @@
+"""What every command does alike at its edges: arguments in, errors as one line, an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from hw.errors import InputError, PowerbandError
+
+T = TypeVar("T")
+
+INPUT_STATUS = 2
+INTERRUPT_STATUS = 130  # 128 + SIGINT, as shells count
+
+
+def main_guard(main: Callable[[], int | None]) -> None:
+    """Run a command and leave the process: never a traceback for what a person can correct.
+
+    PowerbandError: one line on stderr, status 2. Ctrl-C: one line, status 130 (a command that has something
+    to save catches it itself). A reader that went away (`| head`): quiet.
+    """
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except PowerbandError as error:
+        complain(str(error))
+        status = INPUT_STATUS
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPT_STATUS
+    except BrokenPipeError:
+        # the interpreter flushes stdout once more at its end; give it somewhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+def complain(problem: str) -> None:
+    """One line on stderr, whatever was in the text."""
+    print("error: " + " ".join(problem.split()), file=sys.stderr)
+
+
+def parse(config: type[T], description: str) -> T:
+    """The command line as a `config` dataclass, by tyro; its complaints become an InputError of one line."""
+    import tyro  # here: deploy_policy.py shares this file and must fly without tyro
+
+    complaints = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaints):
+            return tyro.cli(config, description=description)
+    except SystemExit as leaving:
+        if leaving.code in (0, None):
+            raise  # --help
+    raise InputError(_one_line(complaints.getvalue()) + "; --help shows all options") from None
+
+
+def _one_line(box: str) -> str:
+    """The message in tyro's framed error: what stands above its inner rule, without the frame."""
+    text: list[str] = []
+    for line in box.splitlines():
+        inner = line.strip().strip("│|").strip()
+        if not inner or inner[0] in "╭╰+":
+            continue
+        if set(inner) <= set("─-"):
+            break
+        text.append(inner)
+    return " ".join(text).rstrip(".:") or "the arguments cannot be understood"

@@ -1,0 +1,255 @@
+"""Flies controllers through scenarios, each with every seed, and measures them against the oracle."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import joblib
+
+from agents.policy import Privileged, make_policy
+from agents.runtime import control
+from envs.reward import DEFAULT_WEIGHTS, RewardWeights
+from envs.scenario import Scenario
+from experiments._metrics import Row, episode_row
+from experiments._telemetry import TelemetryFile
+from hw.catalog import open_board
+from hw.errors import InputError
+from hw.types import BoardSpec, Demand, Profile, Telemetry
+
+BOUND = "oracle"
+CAREFUL = "performance@auto"  # what a careful person without a controller would do
+HELD_OUT = 8  # scenarios of the held-out family in a default comparison
+
+Episode = tuple[str, int]  # scenario, seed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of every controller asked for, and the two rewards per episode that regret is made of."""
+
+    rows: list[Row]
+    bound: Mapping[Episode, float]  # reward_mean of BOUND
+    careful: Mapping[Episode, float]  # reward_mean of CAREFUL
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One controller on one scenario, all seeds: what a process is handed."""
+
+    controller: str
+    label: str
+    board: str
+    profile: Profile
+    scenario: Scenario
+    seeds: tuple[int, ...]
+    weights: RewardWeights
+    telemetry: Path | None
+
+
+def check_controllers(controllers: Sequence[str | Path], spec: BoardSpec, profile: Profile) -> None:
+    """InputError where a controller is unknown, its file is no policy, or does not fit board or profile."""
+    for name in controllers:
+        policy = make_policy(str(name))
+        if not isinstance(policy, Privileged):
+            policy.reset(spec, profile)
+
+
+def check_scenarios(scenarios: Sequence[Scenario]) -> None:
+    """InputError where two scenarios share a name, for results would not tell them apart."""
+    names = [s.name for s in scenarios]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError.at(
+                "scenarios", "the same name twice", value=name, want="rename one of the files"
+            )
+
+
+def default_jobs() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def evaluate(
+    controllers: Sequence[str | Path],
+    board: str,
+    profile: Profile,
+    scenarios: Sequence[Scenario],
+    seeds: Sequence[int],
+    *,
+    jobs: int = 1,
+    labels: Mapping[str, str] | None = None,
+    weights: RewardWeights = DEFAULT_WEIGHTS,
+    telemetry: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """One row per controller, scenario and seed, in that order; regret is against the oracle on the same two.
+
+    `controllers` are names or saved policies (`FILE.npz`); `labels` renames them in the rows. `jobs`
+    processes work at a time (1: this one alone). `telemetry` is a folder for a CSV per flight.
+    `on_progress(done, total)` counts episodes. The oracle and `performance@auto` are flown for regret
+    whether or not they are asked for.
+    Raises InputError where a controller or a scenario does not fit.
+    """
+    asked = list(dict.fromkeys(str(c) for c in controllers))
+    spec = open_board(board, profile=profile).spec
+    check_controllers(asked, spec, profile)
+    check_scenarios(scenarios)
+    # the clairvoyant ones take longest: first, lest one of them is what everybody waits for at the end
+    flown = sorted(dict.fromkeys([*asked, BOUND, CAREFUL]), key=lambda name: not _is_privileged(name))
+    names = labels or {}
+    work = [
+        _Job(
+            name,
+            names.get(name, name),
+            board,
+            profile,
+            s,
+            tuple(seeds),
+            weights,
+            telemetry if name in asked else None,
+        )
+        for name in flown
+        for s in scenarios
+    ]
+    rows: dict[tuple[str, str], list[Row]] = {}
+    total = len(work) * len(seeds)
+    for job, done in _results(work, jobs):
+        rows[job.controller, job.scenario.name] = done
+        if on_progress is not None:
+            on_progress(len(rows) * len(seeds), total)
+
+    def rewards(name: str) -> dict[Episode, float]:
+        return {(r.scenario, r.seed): r.reward_mean for s in scenarios for r in rows[name, s.name]}
+
+    bound = rewards(BOUND)
+    return Comparison(
+        [
+            replace(r, regret=bound[r.scenario, r.seed] - r.reward_mean)
+            for name in asked
+            for s in scenarios
+            for r in rows[name, s.name]
+        ],
+        bound,
+        rewards(CAREFUL),
+    )
+
+
+def _results(work: Sequence[_Job], jobs: int) -> Iterator[tuple[_Job, list[Row]]]:
+    """(job, rows) of each job as it is done, in any order."""
+    if jobs == 1:
+        for job in work:
+            yield job, _fly(job)
+        return
+    # BLAS threads beside the processes would fight for the same cores
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+        done = parallel(joblib.delayed(_numbered)(i, job) for i, job in enumerate(work))
+        for i, rows in done:
+            yield work[i], rows
+
+
+def _numbered(i: int, job: _Job) -> tuple[int, list[Row]]:
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches every process of the terminal; the parent alone answers it and ends the others
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return i, _fly(job)
+
+
+def _fly(job: _Job) -> list[Row]:
+    """The rows of a job."""
+    board = open_board(job.board, profile=job.profile)
+    policy = make_policy(job.controller)
+    rows = []
+    try:
+        for seed in job.seeds:
+            if isinstance(policy, Privileged):
+                policy.bind(board, job.scenario, job.weights)
+            first = board.reset(seed=seed)  # control() resets to the same again; nobody else shows it
+            demands: list[Demand] = []
+
+            def hear(k: int, demand: Demand, telemetry: Telemetry, demands: list[Demand] = demands) -> None:
+                demands.append(demand)
+
+            record = control(board, policy, job.scenario, job.profile, seed=seed, on_interval=hear)
+            rows.append(
+                episode_row(
+                    job.label, job.scenario.name, seed, first, record, demands, job.profile, job.weights
+                )
+            )
+            if job.telemetry is not None:
+                _write_telemetry(job, seed, board.spec, demands, record)
+    finally:
+        board.close()
+    return rows
+
+
+def _write_telemetry(
+    job: _Job, seed: int, spec: BoardSpec, demands: Sequence[Demand], record: Sequence[Telemetry]
+) -> None:
+    assert job.telemetry is not None  # the caller has seen to it
+    name = re.sub(r"[^\w@.-]+", "_", job.label)
+    file = TelemetryFile(job.telemetry / f"{name}-{job.scenario.name}-{seed}.csv", spec)
+    try:
+        for k, (demand, telemetry) in enumerate(zip(demands, record, strict=True)):
+            file.write(k, demand, telemetry)
+        file.commit()
+    finally:
+        file.discard()
+
+
+def _is_privileged(name: str) -> bool:
+    return isinstance(make_policy(name), Privileged)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A controller over all its episodes; NaN where there is nothing to tell."""
+
+    controller: str
+    energy_per_frame_j: float  # all energy over all frames
+    miss_rate: float  # of all frames
+    breach_rate: float  # of all intervals
+    accuracy: float  # of all frames
+    latency_p95_s: float  # mean of the episodes'
+    reward_mean: float
+    regret_normalised: float  # mean regret over the mean distance from CAREFUL to BOUND
+
+
+def summarise(comparison: Comparison) -> list[Summary]:
+    """One summary per controller, lowest regret first."""
+    span = sum(comparison.bound.values()) - sum(comparison.careful.values())
+    by_name: dict[str, list[Row]] = {}
+    for row in comparison.rows:
+        by_name.setdefault(row.controller, []).append(row)
+    found = []
+    for name, rows in by_name.items():
+        frames = [r.frames for r in rows]
+        arrived = max(sum(frames), 1)
+        # each controller flies the same episodes, so the span per episode is the same for all of them
+        share = span * len(rows) / max(len(comparison.bound), 1)
+        found.append(
+            Summary(
+                controller=name,
+                energy_per_frame_j=sum(r.energy_j for r in rows) / arrived,
+                miss_rate=_over([r.miss_rate for r in rows], frames),
+                breach_rate=_over([r.accuracy_breach_rate for r in rows], [r.intervals for r in rows]),
+                accuracy=_over([r.accuracy_mean for r in rows], frames),
+                latency_p95_s=_over([r.latency_p95_s for r in rows], [1] * len(rows)),
+                reward_mean=_over([r.reward_mean for r in rows], [1] * len(rows)),
+                regret_normalised=sum(r.regret for r in rows) / share if share > 0 else math.nan,
+            )
+        )
+    return sorted(found, key=lambda s: -s.reward_mean)
+
+
+def _over(values: Sequence[float], weights: Sequence[int]) -> float:
+    """Weighted mean of what is known; NaN where nothing is."""
+    pairs = [(v, w) for v, w in zip(values, weights, strict=True) if w and not math.isnan(v)]
+    return sum(v * w for v, w in pairs) / sum(w for _, w in pairs) if pairs else math.nan

@@ -1,0 +1,170 @@
+"""What one episode amounts to: telemetry of every interval in, one row of results out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from envs.reward import BREACH_TOLERANCE, RewardWeights, interval_terms
+from hw.errors import Missing
+from hw.files import atomic_write_text
+from hw.types import Demand, Profile, Telemetry
+
+Floats = npt.NDArray[np.float64]
+
+_Z95 = 1.6448536269514722  # the normal distribution's 95th percentile, in standard deviations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One controller on one scenario with one seed; the columns of results.csv, in their order.
+
+    NaN is missing (no frame was served). Energy is what the meters report, over all rails.
+    """
+
+    controller: str
+    scenario: str
+    seed: int
+    intervals: int
+    frames: int  # arrived
+    miss_rate: float  # late or dropped, of the frames that arrived
+    accuracy_mean: float  # measured, over served frames
+    accuracy_breach_rate: float  # intervals with frames whose rung's profile accuracy is below the floor
+    energy_j: float
+    energy_per_frame_j: float  # over the frames that arrived, as in the reward
+    latency_mean_s: float  # over served frames
+    latency_p95_s: float  # over served frames; see `latency_p95_s()`
+    temp_max_c: float
+    throttled_share: float  # of the intervals
+    switches: int  # intervals that began with a change of the granted knobs
+    reward_mean: float  # per interval
+    regret: float  # the bound's reward_mean minus this one
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+
+
+def episode_row(
+    controller: str,
+    scenario: str,
+    seed: int,
+    first: Telemetry,
+    record: Sequence[Telemetry],
+    demands: Sequence[Demand],
+    profile: Profile,
+    weights: RewardWeights,
+) -> Row:
+    """The row of an episode (its regret still NaN); `first` is the telemetry `reset` gave before it.
+
+    Raises Missing where the board gave no energy reading.
+    """
+    frames = np.array([t.frames for t in record], np.float64)
+    served = np.array([t.served for t in record], np.float64)
+    floor = np.array([d.accuracy_min for d in demands])
+    granted = np.array([profile.rung(t.granted.rung).accuracy for t in record])
+    breached = (frames > 0) & (floor - granted > BREACH_TOLERANCE)
+    energy_j = _energy_j(record)
+    arrived = float(frames.sum())
+    return Row(
+        controller=controller,
+        scenario=scenario,
+        seed=seed,
+        intervals=len(record),
+        frames=int(arrived),
+        miss_rate=sum(t.missed for t in record) / max(arrived, 1.0),
+        accuracy_mean=_mean(_known([t.accuracy for t in record]), served),
+        accuracy_breach_rate=float(breached.sum() / max((frames > 0).sum(), 1)),
+        energy_j=float(energy_j.sum()),
+        energy_per_frame_j=float(energy_j.sum()) / max(arrived, 1.0),
+        latency_mean_s=_mean(_known([t.latency_mean_s for t in record]), served),
+        latency_p95_s=latency_p95_s(record),
+        temp_max_c=max(max(t.temp_c.values()) for t in record),
+        throttled_share=sum(t.throttled for t in record) / len(record),
+        switches=sum(t.switched for t in record),
+        reward_mean=float(interval_rewards(first, record, demands, profile, weights).mean()),
+        regret=math.nan,
+    )
+
+
+def interval_rewards(
+    first: Telemetry,
+    record: Sequence[Telemetry],
+    demands: Sequence[Demand],
+    profile: Profile,
+    weights: RewardWeights,
+) -> Floats:
+    """The reward of each interval, (k,): the sum of `envs.reward.interval_terms`.
+
+    `first` is the telemetry before the first interval. Raises Missing where the board has no power meter.
+    """
+    before = [first, *record[:-1]]
+    steps = zip(before, record, demands, strict=True)
+    return np.array([sum(interval_terms(b, t, d, profile, weights).values()) for b, t, d in steps])
+
+
+def latency_p95_s(record: Sequence[Telemetry]) -> float:
+    """95th percentile of the latency of all served frames (s), by each interval's mean and p95; NaN if none.
+
+    A mean of interval percentiles would hide a bad spell and their maximum would be nothing else, so each
+    interval's frames are spread as a normal distribution with its mean and its p95, and the percentile is
+    that of the mixture, weighted by frames served. Exact for one interval and where latencies do not vary
+    within an interval; in between off by how far latencies are from normal.
+    """
+    parts = [
+        (t.served, t.latency_mean_s, max(t.latency_p95_s - t.latency_mean_s, 0.0) / _Z95)
+        for t in record
+        if t.served and t.latency_mean_s is not None and t.latency_p95_s is not None
+    ]
+    if not parts:
+        return math.nan
+    total = sum(served for served, _, _ in parts)
+
+    def share_below(x: float) -> float:
+        below = 0.0
+        for served, mean, std in parts:
+            if std > 0:
+                below += served * 0.5 * (1 + math.erf((x - mean) / (std * math.sqrt(2))))
+            elif x >= mean:
+                below += served
+        return below / total
+
+    low, high = 0.0, max(mean + 4 * std for _, mean, std in parts)
+    for _ in range(40):  # halving: to a millionth of a millionth of the range
+        middle = (low + high) / 2
+        low, high = (low, middle) if share_below(middle) >= 0.95 else (middle, high)
+    return high
+
+
+def write_results(rows: Sequence[Row], path: str | Path) -> None:
+    """results.csv, all or nothing: exactly COLUMNS; a missing number is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        cells = [getattr(row, name) for name in COLUMNS]
+        writer.writerow(["" if isinstance(c, float) and math.isnan(c) else c for c in cells])
+    atomic_write_text(path, text.getvalue())
+
+
+def _known(values: Sequence[float | None]) -> Floats:
+    return np.array([math.nan if v is None else v for v in values], np.float64)
+
+
+def _mean(values: Floats, weights: Floats) -> float:
+    """Weighted mean over what is known; NaN where nothing is."""
+    use = (weights > 0) & ~np.isnan(values)
+    return float(np.average(values[use], weights=weights[use])) if use.any() else math.nan
+
+
+def _energy_j(record: Sequence[Telemetry]) -> Floats:
+    readings = [t.total_energy_j for t in record]
+    if any(r is None for r in readings):
+        raise Missing("a comparison needs a power meter, and this board gave no energy reading")
+    return np.array(readings, np.float64)

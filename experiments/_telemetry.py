@@ -1,0 +1,100 @@
+"""Telemetry as CSV, one row per interval; stdlib only, for it flies along."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from hw.errors import InputError
+from hw.types import BoardSpec, Demand, Knobs, Telemetry
+
+
+class TelemetryFile:
+    """Rows go to a hidden file beside `path`, on disk interval by interval; `commit` gives it its name.
+
+    Whoever reads `path` never sees half a flight, and a flight cut short still leaves its rows.
+    Raises InputError where the folder is missing or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, spec: BoardSpec) -> None:
+        self.path = Path(path)
+        self._spec = spec
+        try:
+            if self.path.is_dir():
+                raise IsADirectoryError(0, "this is a folder")
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp")
+        except OSError as error:
+            want = "name a file in a folder you may write to"
+            raise InputError.at(
+                self.path, f"cannot be written: {error.strerror or error}", want=want
+            ) from None
+        self._temporary: Path | None = Path(name)
+        self._stream = os.fdopen(handle, "w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._stream, lineterminator="\n")
+        self._writer.writerow(columns(spec))
+        self.rows = 0
+
+    def write(self, k: int, demand: Demand, telemetry: Telemetry) -> None:
+        """The row of interval `k` (from 0)."""
+        cells = list(_cells(k, demand, telemetry, self._spec))
+        self._writer.writerow(["" if cell is None else cell for cell in cells])
+        self._stream.flush()
+        self.rows += 1
+
+    def commit(self) -> None:
+        """Close, and put the file in its place; twice is fine."""
+        if self._temporary is None:
+            return
+        self._stream.close()
+        mask = os.umask(0)
+        os.umask(mask)
+        self._temporary.chmod(0o666 & ~mask)  # mkstemp makes it private
+        self._temporary.replace(self.path)
+        self._temporary = None
+
+    def discard(self) -> None:
+        """Close and leave nothing behind, unless it was committed."""
+        if self._temporary is not None:
+            self._stream.close()
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+
+def columns(spec: BoardSpec) -> list[str]:
+    """The header: time at the end of the interval, demand, knobs asked and granted, what was measured."""
+    clocks = [f"{c.name}_hz" for c in spec.clocks]
+    return [
+        *("t_s", "rate_hz", "deadline_s", "accuracy_min", "energy_budget_j", "goal"),
+        *(f"{which}_{name}" for which in ("asked", "granted") for name in ("rung", "unit", "cores", *clocks)),
+        *("frames", "served", "missed", "dropped", "latency_mean_s", "latency_p95_s"),
+        *("accuracy", "labelled", "confidence"),
+        *(f"energy_{rail}_j" for rail in spec.rails),
+        *(f"temp_{node}_c" for node in spec.thermal_nodes),
+        *(f"utilisation_{unit.name}" for unit in spec.units),
+        *(f"peak_utilisation_{unit.name}" for unit in spec.units),
+        *("throttled", "switched", "sensor_age_s"),
+    ]
+
+
+def _cells(k: int, demand: Demand, telemetry: Telemetry, spec: BoardSpec) -> Iterator[object]:
+    """One row in the order of `columns`; missing is None."""
+
+    def knobs(of: Knobs) -> Iterator[object]:
+        yield from (of.rung, of.unit, of.cores)
+        yield from (of.freqs_hz[clock.name] for clock in spec.clocks)
+
+    t = telemetry
+    yield round((k + 1) * t.interval_s, 9)
+    yield from (demand.rate_hz, demand.deadline_s, demand.accuracy_min, demand.energy_budget_j, demand.goal)
+    yield from knobs(t.asked)
+    yield from knobs(t.granted)
+    yield from (t.frames, t.served, t.missed, t.dropped, t.latency_mean_s, t.latency_p95_s)
+    yield from (t.accuracy, t.labelled, t.confidence)
+    yield from (None if t.energy_j is None else t.energy_j.get(rail) for rail in spec.rails)
+    yield from (t.temp_c.get(node) for node in spec.thermal_nodes)
+    yield from (t.utilisation.get(unit.name) for unit in spec.units)
+    yield from (t.peak_utilisation.get(unit.name) for unit in spec.units)
+    yield from (int(t.throttled), int(t.switched), t.sensor_age_s)

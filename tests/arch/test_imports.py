@@ -1,0 +1,112 @@
+"""What flies is light, the packages are ours, and everything public says what it is for."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("hw", "envs", "agents", "experiments")
+HEAVY = ("torch", "gymnasium", "stable_baselines3", "sb3_contrib", "pandas", "matplotlib", "tensorboard")
+LIGHT = (
+    "hw",
+    "hw.boardfile",
+    "hw.catalog",
+    "hw.check",
+    "hw.profile",
+    "hw.simulated.board",
+    "envs.codec",
+    "envs.reward",
+    "envs.scenario",
+    "agents.policy",
+    "agents.runtime",
+    "agents.saved",
+    "experiments.deploy_policy",
+)
+
+
+def in_fresh_python(code: str) -> dict[str, object]:
+    """What `code` prints as JSON, in a new interpreter that finds the packages of this clone first."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_flies_is_light(module: str) -> None:
+    code = f"import json, sys, {module}; print(json.dumps({{n: n in sys.modules for n in {HEAVY!r}}}))"
+    loaded = [name for name, there in in_fresh_python(code).items() if there]
+    assert not loaded, f"importing {module} brings in {', '.join(loaded)}"
+
+
+def test_the_boards_lean_on_numpy_alone() -> None:
+    code = (
+        "import json, sys, hw.catalog, hw.check\n"
+        "tops = {m.partition('.')[0] for m in sys.modules}\n"
+        "found = {m: str(getattr(sys.modules.get(m), '__file__', None)) for m in tops}\n"
+        "print(json.dumps(found))"
+    )
+    third_party = {
+        name
+        for name, file in in_fresh_python(code).items()
+        if "site-packages" in Path(str(file)).parts and not name.startswith("_")
+    }
+    assert third_party <= {"numpy"}
+
+
+@pytest.mark.parametrize("package", ["hw", "envs", "agents"])
+def test_the_packages_are_ours(package: str) -> None:
+    # other distributions install packages of these names
+    code = f"import json, {package}; print(json.dumps({{'file': {package}.__file__}}))"
+    assert Path(str(in_fresh_python(code)["file"])).resolve() == ROOT / package / "__init__.py"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {package}; print({package}.__file__)"],
+        env=env,
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).resolve() == ROOT / package / "__init__.py"
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
+    if path.name == "__init__.py":
+        assert len(tree.body) == 1, f"{path.relative_to(ROOT)} is more than its docstring"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_pickle(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        assert not {"pickle", "cloudpickle", "dill", "marshal", "shelve"} & set(names), (
+            f"{path} imports {names}"
+        )
