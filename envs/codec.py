@@ -134,53 +134,50 @@ class Codec:
         f32 = np.float32
         n = seen.frames.shape[0]
         out = np.empty((self.observation_size, n), np.float32)
-        rate = np.log(seen.rate_hz * f32(self.frame_s))
-        deadline = np.log(seen.deadline_s * f32(1 / self.frame_s))
-        rows = iter(range(self.observation_size))
-
-        out[next(rows)] = seen.goal
-        out[next(rows)] = rate
-        out[next(rows)] = deadline
-        out[next(rows)] = np.log(seen.energy_budget_j * f32(1 / self.frame_j))
-        out[next(rows)] = rate + deadline  # frames that fit into a deadline
         rung, place = seen.granted[0], seen.granted[1]
-        for k, accuracy in enumerate(self._accuracy):
-            out[next(rows)] = seen.accuracy_min <= accuracy + f32(FLOOR_TOLERANCE)
-            out[next(rows)] = rung == k
-        features = self._place_features.take(place, axis=1)
-        for feature in features:
-            out[next(rows)] = feature
-        for c, steps in enumerate(self._steps):
-            out[next(rows)] = seen.granted[2 + c] * f32(1 / max(steps - 1, 1))
-
         unit = self._place_unit.take(place)
         step = seen.granted[2 + self._unit_clock[0]]
         for u in range(1, len(self._unit_clock)):
-            step = np.where(unit == u, seen.granted[2 + self._unit_clock[u]], step)
+            step = step + (unit == u) * (seen.granted[2 + self._unit_clock[u]] - step)
         alone = self._latency.take((rung * len(self._placements) + place) * max(self._steps) + step)
         served = seen.frames - seen.dropped > f32(0.5)
         mean = np.where(served, seen.latency_mean_s, alone)
         p95 = np.where(served, seen.latency_p95_s, alone)
         per_frame = f32(1.0) / np.maximum(seen.frames, f32(1.0))
-        slower = np.log(mean / alone)
-        out[next(rows)] = slower
-        out[next(rows)] = np.log(p95 / seen.deadline_s)
-        out[next(rows)] = np.minimum(alone * seen.rate_hz, f32(3.0))
-        out[next(rows)] = np.minimum(mean / seen.deadline_s, f32(3.0))
+
+        # logarithms first, to be clipped together
+        rate = np.log(seen.rate_hz * f32(self.frame_s))
+        deadline = np.log(seen.deadline_s * f32(1 / self.frame_s))
+        out[0], out[1], out[2] = rate, deadline, rate + deadline  # the last: frames that fit into a deadline
+        out[3] = np.log(seen.energy_budget_j * f32(1 / self.frame_j))
+        out[4] = np.log(mean / alone)  # how much slower than alone
+        out[5] = np.log(p95 / seen.deadline_s)
+        out[6] = np.minimum(alone * seen.rate_hz, f32(3.0))
+        out[7] = np.minimum(mean / seen.deadline_s, f32(3.0))
+        rails = 8 + len(self.spec.rails)
+        watts = seen.energy_j * f32(1 / self.spec.interval_s)
+        out[8:rails] = np.log(np.maximum(watts, f32(0.01))) * f32(0.5)
+        np.clip(out[:rails], _LOW, _HIGH, out=out[:rails])
+        if np.isnan(watts).any():
+            np.nan_to_num(out[8:rails], copy=False)
+
+        rows = iter(range(rails, self.observation_size))
+        out[next(rows)] = seen.goal
         out[next(rows)] = seen.missed * per_frame
         out[next(rows)] = seen.dropped * per_frame
         out[next(rows)] = served
         out[next(rows)] = seen.temp_c * f32(0.02) - f32(1.0)
         out[next(rows)] = seen.throttled
-        watts = seen.energy_j * f32(1 / self.spec.interval_s)
-        for rail in watts:
-            out[next(rows)] = np.log(np.maximum(rail, f32(0.01))) * f32(0.5)
+        for k, accuracy in enumerate(self._accuracy):
+            out[next(rows)] = seen.accuracy_min <= accuracy + f32(FLOOR_TOLERANCE)
+            out[next(rows)] = rung == k
+        for feature in self._place_features:
+            out[next(rows)] = feature.take(place)
+        for c, steps in enumerate(self._steps):
+            out[next(rows)] = seen.granted[2 + c] * f32(1 / max(steps - 1, 1))
         for k in range(len(self.spec.units)):
             out[next(rows)] = seen.utilisation[k]
             out[next(rows)] = seen.peak_utilisation[k]
-        np.clip(out, _LOW, _HIGH, out=out)
-        if not np.isfinite(out[-1]).all() or np.isnan(watts).any():
-            np.nan_to_num(out, copy=False)
         return out.T
 
     def see(self, telemetry: Telemetry, demand: Demand) -> Seen:

@@ -6,6 +6,7 @@ Sources of the laws and of their parameters: the board files, and DESIGN section
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,23 @@ ONE = np.float32(1.0)
 HALF = np.float32(0.5)
 ZERO = np.float32(0.0)
 TINY = np.float32(1e-6)
+
+
+@lru_cache(maxsize=64)
+def _filled(value: float, n: int) -> F:
+    array = np.full(n, value, np.float32)
+    array.setflags(write=False)
+    return array
+
+
+def at_least(x: F, low: float) -> F:
+    """`max(x, low)`, (n,); against an array of its own, since NumPy's maximum is slow against a scalar."""
+    return np.asarray(np.maximum(x, _filled(low, x.size)))
+
+
+def at_most(x: F, high: float) -> F:
+    """`min(x, high)`, (n,)."""
+    return np.asarray(np.minimum(x, _filled(high, x.size)))
 
 
 class Share(NamedTuple):
@@ -33,8 +51,8 @@ def core_share(cores: F, unit_cores: F, busy: F, min_share: np.float32) -> Share
     Background work takes free cores first. What does not fit lands on the network's cores, one core first, and a
     parallel region waits for its slowest core; an equal-weight thread keeps at least `min_share` of a core.
     """
-    excess = np.minimum(np.maximum(busy - unit_cores + cores, ZERO), ONE)
-    return Share(np.maximum(ONE - excess, min_share), excess)
+    excess = at_most(at_least(busy - unit_cores + cores, 0.0), 1.0)
+    return Share(at_least(ONE - excess, float(min_share)), excess)
 
 
 def service_time(compute_s: F, stall_s: F, share: F, mem_load: F, stretch: np.float32) -> F:
@@ -43,6 +61,16 @@ def service_time(compute_s: F, stall_s: F, share: F, mem_load: F, stretch: np.fl
     `mem_load` is background traffic over the unit's memory ceiling.
     """
     return compute_s / share + stall_s * (ONE + stretch * mem_load)
+
+
+def _mix(which: F, one: F, zero: F) -> F:
+    """`one` where `which` is 1, `zero` where it is 0."""
+    return zero + which * (one - zero)
+
+
+def _bounded(x: F) -> F:
+    """Within what `exp` in single precision bears."""
+    return at_most(at_least(x, -60.0), 60.0)
 
 
 class Queue(NamedTuple):
@@ -73,62 +101,58 @@ def serve(
     """
     period = ONE / rate_hz
     first = phase * period
-    arrived = np.maximum(np.ceil((interval_s - first) * rate_hz), ZERO)
+    arrived = at_least(np.ceil((interval_s - first) * rate_hz), 0.0)
     drift = service_s - period
-    saturated = drift > ZERO
+    saturated = (drift > ZERO).astype(np.float32)  # 0 or 1: mixing by arithmetic is faster than by np.where
 
     # frames that find a backlog beyond their deadline never start
-    start = np.maximum(backlog_s - first, ZERO)
-    doomed = np.minimum(np.maximum((start - deadline_s) * rate_hz, ZERO), arrived)
+    start = at_least(backlog_s - first, 0.0)
+    doomed = np.minimum(at_least((start - deadline_s) * rate_hz, 0.0), arrived)
     start = np.minimum(start, deadline_s)
     queued = arrived - doomed
 
     spread = cv * service_s
-    idle_wait = np.minimum(spread * spread * HALF / np.maximum(-drift, TINY), deadline_s)
-    rest = np.where(saturated, np.maximum(deadline_s + HALF * service_s - period, ZERO), idle_wait)
-    rest_served = np.where(saturated, np.maximum(deadline_s - HALF * period, ZERO), idle_wait)
+    idle_wait = np.minimum(spread * spread * HALF / at_least(-drift, 1e-6), deadline_s)
+    rest = _mix(saturated, at_least(deadline_s + HALF * service_s - period, 0.0), idle_wait)
+    rest_served = _mix(saturated, at_least(deadline_s - HALF * period, 0.0), idle_wait)
 
     distance = rest - start
     reach = np.abs(distance)
     slope = np.abs(drift) + np.float32(0.05) * spread + TINY
     moving = np.minimum(queued, reach / slope)
-    steps = np.maximum(moving - ONE, ZERO) * slope
+    steps = at_least(moving - ONE, 0.0) * slope
     sign = np.sign(distance)
     travelled = sign * steps
     resting = queued - moving
-    started = resting * np.where(saturated, np.minimum(period / service_s, ONE), ONE)
+    started = resting * at_most(period / service_s, 1.0)
     dropped = doomed + resting - started
 
     # late with probability Phi((wait + service - deadline) / spread), Phi by the logistic
-    per_spread = LOGISTIC / np.maximum(spread, TINY)
-    x0 = np.clip((start + service_s - deadline_s) * per_spread, np.float32(-60), np.float32(60))
+    per_spread = LOGISTIC / at_least(spread, 1e-6)
+    x0 = _bounded((start + service_s - deadline_s) * per_spread)
     dx = travelled * per_spread
-    dx = np.where(dx < ZERO, np.minimum(dx, np.float32(-0.1)), np.maximum(dx, np.float32(0.1)))
-    x1 = np.minimum(x0 + dx, np.float32(80))
+    dx += np.copysign(np.float32(0.1), dx)  # a frame's own width, and no division by zero
+    x1 = at_most(x0 + dx, 80.0)
     late_moving = (np.log(ONE + np.exp(x1)) - np.log(ONE + np.exp(x0))) / (x1 - x0)
     late_resting = ONE / (
-        ONE + np.exp(np.clip((deadline_s - rest_served - service_s) * per_spread, np.float32(-60), np.float32(60)))
+        ONE + np.exp(_bounded((deadline_s - rest_served - service_s) * per_spread))
     )
     missed = np.minimum(dropped + moving * late_moving + started * late_resting, arrived)
 
-    served = np.maximum(moving + started, TINY)
+    served = at_least(moving + started, 1e-6)
     waits = moving * (start + HALF * travelled) + started * rest_served
     mean = waits / served + service_s
-    falling = distance < ZERO
-    late_frame = np.where(falling, np.float32(0.05), np.float32(0.95)) * queued * slope
-    p95 = (
-        np.where(falling, np.maximum(start - late_frame, rest_served), start + np.minimum(late_frame, reach))
-        + service_s
-        + np.float32(1.645) * spread
-    )
+    # the wait that 95 % of the frames do not exceed: near the start of a falling wait, near the end of a rising one
+    course = queued * slope
+    falling = np.maximum(start - np.float32(0.05) * course, rest_served)
+    rising = start + np.minimum(np.float32(0.95) * course, reach)
+    p95 = _mix((distance < ZERO).astype(np.float32), falling, rising) + service_s + np.float32(1.645) * spread
 
     # the last frame's wait decides what is left over
     next_arrival = first + arrived * period - interval_s
-    last = start + sign * np.minimum(reach, np.maximum(queued - ONE, ZERO) * slope)
-    backlog = np.where(
-        arrived > ZERO, np.maximum(last + drift + next_arrival, ZERO), np.maximum(backlog_s - interval_s, ZERO)
-    )
-    busy = np.clip(backlog_s + (moving + started) * service_s - backlog, ZERO, interval_s)
+    last = start + sign * np.minimum(reach, at_least(queued - ONE, 0.0) * slope)
+    backlog = at_least(_mix(at_most(arrived, 1.0), last + drift + next_arrival, backlog_s - interval_s), 0.0)
+    busy = at_most(at_least(backlog_s + (moving + started) * service_s - backlog, 0.0), float(interval_s))
     return Queue(arrived, dropped, missed, mean, p95, busy, backlog, next_arrival * rate_hz)
 
 
@@ -143,8 +167,8 @@ def powered_share(busy_background: F, busy_network: F, naps: F) -> F:
     It is up while the network or any background core runs, and for `naps` (the powering-down delay times the
     number of gaps, as a share of the interval) besides.
     """
-    idle = (ONE - np.minimum(busy_background, ONE)) * (ONE - busy_network)
-    return ONE - np.maximum(idle - naps, ZERO)
+    idle = (ONE - at_most(busy_background, 1.0)) * (ONE - busy_network)
+    return ONE - at_least(idle - naps, 0.0)
 
 
 def leakage_exponential(temp_c: F, per_k: np.float32) -> F:
@@ -165,9 +189,9 @@ def relax(state_k: F, target_k: F, decay: F) -> F:
 
 def hysteresis(level: NDArray[np.intp], temp_c: F, trips_c: F, hysteresis_k: F) -> NDArray[np.intp]:
     """The level after this temperature: up at a trip, down only when cooled by the hysteresis below it."""
-    up = np.zeros_like(level)
-    stay = np.zeros_like(level)
+    up = np.zeros(level.shape, np.uint8)
+    stay = np.zeros(level.shape, np.uint8)
     for trip, hyst in zip(trips_c, hysteresis_k, strict=True):
         up += temp_c >= trip
         stay += temp_c >= trip - hyst
-    return np.asarray(np.maximum(up, np.minimum(level, stay)))
+    return np.maximum(up, np.minimum(level.astype(np.uint8), stay)).astype(np.intp)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,11 @@ from hw.types import Profile
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
-NOISE_INTERVALS = 128  # drawn at once from a board's generator
-JITTER, LABELS = range(2)
+_BITS = 12
+# the normal distribution in 4096 equally likely steps, from -3.7 to 3.7: a look-up a draw
+_NORMALS = np.array(
+    [NormalDist().inv_cdf((k + 0.5) / 2**_BITS) for k in range(2**_BITS)], dtype=np.float32
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,8 @@ class Interval:
 class Simulator:
     """n boards of one model with one profile, stepped together in float32.
 
-    A board's noise comes from a generator of its own (`reset`), drawn `NOISE_INTERVALS` intervals at a time.
+    A seed makes a generator, which draws a board's meters and the key of its noise; the noise itself is counted off
+    that key (SplitMix64), so it costs no memory and a fork hears the same.
     """
 
     def __init__(self, model: BoardModel, profile: Profile, n: int) -> None:
@@ -79,10 +84,8 @@ class Simulator:
         self._idle_w = np.float32(idle)
         self._variance = tables.accuracy * (1 - tables.accuracy)
 
-        self._generators: list[np.random.Generator] = [np.random.default_rng(0)] * n
-        self._source = np.arange(n)  # whose noise a lane hears: its own, or in a fork all the same
-        self._noise = np.zeros((n, NOISE_INTERVALS, 2), np.float32)
-        self._tick = np.zeros(n, np.intp)
+        self._key = np.zeros(n, np.uint64)  # of a board's noise, drawn from its generator
+        self._tick = np.zeros(n, np.uint64)
         self.granted = np.repeat(self.initial_knobs[:, None], n, axis=1)
         self._queued = np.zeros(n, np.float32)  # backlog in frames
         self._phase = np.zeros(n, np.float32)
@@ -107,9 +110,9 @@ class Simulator:
         spread = np.float32(self.model.sensor.gain_std)
         for k, lane in enumerate(index if seeds is not None else ()):
             if seeds is not None and seeds[k] is not None:
-                self._generators[lane] = rng = np.random.default_rng(seeds[k])
+                rng = np.random.default_rng(seeds[k])
                 self._gain[:, lane] = 1 + spread * rng.standard_normal(self._rails, dtype=np.float32)
-                self._draw(lane)
+                self._key[lane] = rng.integers(2**64, dtype=np.uint64)
                 self._tick[lane] = 0
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
@@ -124,18 +127,11 @@ class Simulator:
         self.mem_gbps[index] = 0
         self.ambient_c[index] = 25.0
 
-    def _draw(self, source: int) -> None:
-        """Fill a board's noise from its generator."""
-        self._generators[source].standard_normal(dtype=np.float32, out=self._noise[source])
-
     def fork(self, lane: int, n: int) -> Simulator:
         """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
-        twin.n, twin._source = n, np.zeros(n, np.intp)
-        source = int(self._source[lane])
-        twin._noise = self._noise[source : source + 1].copy()
-        twin._generators = [copy.deepcopy(self._generators[source])]
-        for name in ("_queued", "_phase", "_fan", "_trip", "_tick", "mem_gbps", "ambient_c"):
+        twin.n = n
+        for name in ("_key", "_tick", "_queued", "_phase", "_fan", "_trip", "mem_gbps", "ambient_c"):
             setattr(twin, name, np.repeat(getattr(self, name)[lane : lane + 1], n, axis=0))
         for name in ("granted", "_heat", "_before_w", "_gain", "busy"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
@@ -159,21 +155,22 @@ class Simulator:
         self.mem_gbps[:] = mem_gbps
         self.ambient_c[:] = ambient_c
 
-    def _coming_noise(self) -> F:
-        """(2, n) normals of this interval; draws the next block for boards that used theirs up."""
-        spent = self._tick >= NOISE_INTERVALS
-        if spent.any():
-            for source in np.unique(self._source[spent]):
-                self._draw(int(source))
-            self._tick[spent] = 0
-        rows = self._source * (2 * NOISE_INTERVALS) + 2 * self._tick
-        self._tick += 1
-        return self._noise.reshape(-1).take(np.stack([rows, rows + 1]))
+    def _coming_noise(self) -> tuple[F, F, F]:
+        """Two normals and a uniform number for each board, (n,): SplitMix64 of its key and how far it has come."""
+        self._tick += np.uint64(1)
+        x = self._key + self._tick * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        words = (x ^ (x >> np.uint64(31))).view(np.uint32)
+        low, high = words[::2], words[1::2]
+        last = np.uint32(2**_BITS - 1)
+        uniform = (high >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+        return _NORMALS.take(low & last), _NORMALS.take(low >> np.uint32(32 - _BITS)), uniform
 
     def step(self, knobs: I, rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
         tables, interval_s = self.tables, self._interval_s
-        noise = self._coming_noise()
+        jitter, label_noise, coin = self._coming_noise()
 
         # what the kernel grants, and what the change costs
         granted = knobs.copy()
@@ -197,30 +194,28 @@ class Simulator:
         here = np.stack([(unit == u) for u in range(self._units)]).astype(np.float32)
         step = granted[2 + tables.unit_clock[0]]
         for u in range(1, self._units):
-            step = np.where(unit == u, granted[2 + tables.unit_clock[u]], step)
+            step = step + (unit == u) * (granted[2 + tables.unit_clock[u]] - step)
         point = (rung * len(tables.placement_unit) + place) * tables.point_steps + step
-        compute_s, memory_s, cv, own_w, memory_w = tables.point.take(point, axis=1)
+        compute_s, memory_s, cv, own_w, memory_w = (row.take(point) for row in tables.point)
         busy = (here * self.busy).sum(axis=0)
         mem_load = self.mem_gbps * tables.mem_per_gbps.take(unit)
         share = physics.core_share(cores, tables.unit_cores.take(unit), busy, self._min_share)
         service_s = physics.service_time(compute_s, memory_s, share.share, mem_load, self._stretch)
-        jitter = cv * noise[JITTER] / np.sqrt(np.maximum(rate_hz * interval_s, physics.ONE))
-        service_s *= np.maximum(physics.ONE + jitter, physics.HALF)
+        spread = cv / np.sqrt(physics.at_least(rate_hz * interval_s, 1.0))  # of the mean over the interval's frames
+        service_s *= physics.at_least(physics.ONE + jitter * spread, 0.5)
 
         # the queue
         backlog_s = self._queued * service_s + stall_s
         queue = physics.serve(backlog_s, self._phase, service_s, cv, rate_hz, deadline_s, interval_s)
         self._queued = queue.backlog_s / service_s
         self._phase = queue.phase
-        coin = np.float32(64) * noise[LABELS]  # the digits behind: uniform, and all but independent of the number
-        coin -= np.floor(coin)
-        dropped = np.floor(queue.dropped + coin)
+        dropped = np.floor(queue.dropped + coin)  # expected counts rounded to whole frames without bias
         missed = np.minimum(np.floor(queue.missed + coin), queue.arrived)
-        served = np.maximum(queue.arrived - dropped, physics.ZERO)
+        served = physics.at_least(queue.arrived - dropped, 0.0)
         nothing = served < physics.HALF
-        some = np.maximum(served, physics.ONE)
-        hits = served * tables.accuracy.take(rung) + noise[LABELS] * np.sqrt(served * self._variance.take(rung))
-        accuracy = np.clip(np.rint(hits), physics.ZERO, served) / some
+        some = physics.at_least(served, 1.0)
+        hits = served * tables.accuracy.take(rung) + label_noise * np.sqrt(served * self._variance.take(rung))
+        accuracy = np.minimum(physics.at_least(np.rint(hits), 0.0), served) / some
         latency_mean_s, latency_p95_s = queue.latency_mean_s, queue.latency_p95_s
         if nothing.any():
             missing = np.where(nothing, np.float32(np.nan), physics.ZERO)
@@ -238,7 +233,7 @@ class Simulator:
             f = granted[2 + tables.unit_clock[u]]
             v2f, leak_w = tables.v2f[u].take(f), tables.leak_w[u].take(f)
             on_here = on * here[u]
-            yielded = on_here * np.maximum(share.excess - physics.HALF, physics.ZERO)
+            yielded = on_here * physics.at_least(share.excess - physics.HALF, 0.0)
             background = self.busy[u] - yielded
             leak = (
                 physics.leakage_arrhenius(temp_c, np.float32(law.leak_activation_k))
@@ -254,8 +249,8 @@ class Simulator:
                 + physics.dynamic_power(per_core, v2f) * background
                 + own_w * working * here[u]
             )
-            utilisation[u] = np.minimum((background + cores * on_here) / tables.unit_cores[u], physics.ONE)
-            alone = np.minimum(self.busy[u], physics.ONE)
+            utilisation[u] = physics.at_most((background + cores * on_here) / tables.unit_cores[u], 1.0)
+            alone = physics.at_most(self.busy[u], 1.0)
             peak[u] = np.maximum(on_here + (physics.ONE - on_here) * share.excess * here[u], alone)
         for r, rail in enumerate(self.model.rails):
             w = np.float32(rail.base_w) + np.float32(rail.w_per_gbps) * self.mem_gbps
@@ -267,14 +262,15 @@ class Simulator:
         watts[: self._units] += here * ((stall_s > 0) * np.float32(costs.energy_j / interval_s))
 
         # heat
-        decay1, r1, decay2, r2, offset = tables.thermal.take(self._fan, axis=1)
+        decay1, r1, decay2, r2, offset = (row.take(self._fan) for row in tables.thermal)
         total_w = watts.sum(axis=0)
         self._heat[0] = physics.relax(self._heat[0], r1 * total_w, decay1)
         self._heat[1] = physics.relax(self._heat[1], r2 * total_w + offset, decay2)
         unmetered_w = np.float32(self.model.board_base_w) + self._duty_w.take(self._fan)
         exact_temp_c = self.ambient_c + self._heat[0] + self._heat[1]
         self._fan = physics.hysteresis(self._fan, exact_temp_c, self._fan_trips, self._fan_hysteresis)
-        self._trip = physics.hysteresis(self._trip, exact_temp_c, self._trips, self._trip_hysteresis)
+        if len(self._trips) and (exact_temp_c.max() >= self._trips[0] or self._trip.any()):
+            self._trip = physics.hysteresis(self._trip, exact_temp_c, self._trips, self._trip_hysteresis)
 
         # what the meters make of it
         sensor = self.model.sensor

@@ -167,6 +167,26 @@ def test_a_reader_that_leaves_is_no_error(trained: tuple[Path, Done], tmp_path: 
         assert flying.stderr.read() == ""
 
 
+def test_ctrl_c_in_flight_keeps_the_telemetry(trained: tuple[Path, Done], tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text(edit(SCENARIO, 4, "t_s", "1e6"))
+    words = command("deploy_policy.py", "--policy", trained[0] / "policy.npz", "--board", "xu3")
+    words += ["--scenario", "long.csv", "--telemetry", "t.csv"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as flying:
+        assert flying.stdout is not None
+        for _ in range(20):
+            flying.stdout.readline()
+        flying.send_signal(signal.SIGINT)
+        shown, said = flying.communicate(timeout=60)
+    rows = read_csv(tmp_path / "t.csv")
+    assert flying.returncode == 130 and len(rows) >= 19
+    assert said.splitlines() == [
+        f"interrupted after {len(rows)} intervals; telemetry of {len(rows)} intervals in t.csv"
+    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.csv", "t.csv"]
+
+
 def test_ctrl_c_in_training_saves_and_says_where(tmp_path: Path) -> None:
     words = command("train_agent.py", "--board", "xu3", "--out", "out", "--steps", 10**9)
     with subprocess.Popen(

@@ -1,0 +1,81 @@
+"""What the columns of a comparison mean, checked against other ways to reckon them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs.families import scenario_set
+from experiments._evaluate import Comparison, evaluate, summarise
+from experiments._metrics import latency_p95_s
+from experiments._table import sentence
+from hw.catalog import open_board
+from hw.errors import InputError
+
+
+def interval(samples: Any) -> Any:
+    if len(samples) == 0:
+        return SimpleNamespace(served=0, latency_mean_s=None, latency_p95_s=None)
+    mean, p95 = float(np.mean(samples)), float(np.quantile(samples, 0.95))
+    return SimpleNamespace(served=len(samples), latency_mean_s=mean, latency_p95_s=p95)
+
+
+def test_p95_of_many_intervals_is_that_of_their_frames() -> None:
+    rng = np.random.default_rng(3)
+    # quick and slow spells of unequal length, an idle interval among them
+    spells = [rng.normal(mean, mean / 20, n) for mean, n in ((0.02, 400), (0.05, 900), (0.11, 70), (0.2, 30))]
+    found = latency_p95_s([interval(s) for s in (*spells, [])])
+    assert found == pytest.approx(np.quantile(np.concatenate(spells), 0.95), rel=0.02)
+
+
+def test_p95_of_one_interval_is_its_own_and_of_none_is_unknown() -> None:
+    one = SimpleNamespace(served=9, latency_mean_s=0.03, latency_p95_s=0.041)
+    assert latency_p95_s([one]) == pytest.approx(0.041)  # type: ignore[list-item]
+    same = SimpleNamespace(served=9, latency_mean_s=0.03, latency_p95_s=0.03)
+    assert latency_p95_s([same]) == pytest.approx(0.03)  # type: ignore[list-item]
+    assert math.isnan(latency_p95_s([interval([])]))
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Iterator[Comparison]:
+    board = open_board("xu3")
+    scenarios = scenario_set("held_out", board.spec, board.profile, 2)
+    names = ["performance@auto", "performance@4", "schedutil@1", "oracle"]
+    yield evaluate(names, "xu3", board.profile, scenarios, [0, 1], labels={"performance@4": "mine"})
+
+
+def test_regret_is_scaled_from_the_oracle_to_the_careful_person(comparison: Comparison) -> None:
+    regret = {s.controller: s.regret_normalised for s in summarise(comparison)}
+    assert regret["oracle"] == 0 and regret["performance@auto"] == pytest.approx(1)
+    assert regret.keys() == {"oracle", "performance@auto", "mine", "schedutil@1"}
+    for row in comparison.rows:
+        assert row.regret == comparison.bound[row.scenario, row.seed] - row.reward_mean
+
+
+def test_energy_and_misses_of_a_summary_are_over_all_frames(comparison: Comparison) -> None:
+    own = next(s for s in summarise(comparison) if s.controller == "mine")
+    rows = [r for r in comparison.rows if r.controller == "mine"]
+    frames = sum(r.frames for r in rows)
+    assert len(rows) == 4
+    assert own.energy_per_frame_j == pytest.approx(sum(r.energy_j for r in rows) / frames)
+    assert own.miss_rate == pytest.approx(sum(r.miss_rate * r.frames for r in rows) / frames)
+
+
+def test_the_sentence_names_the_pair_and_the_saving(comparison: Comparison) -> None:
+    summaries = summarise(comparison)
+    of = {s.controller: s for s in summaries}
+    said = sentence(summaries, "oracle")
+    saved = 1 - of["oracle"].energy_per_frame_j / of["performance@auto"].energy_per_frame_j
+    assert f"{100 * saved:.0f} % less energy per frame" in said and "performance@auto" in said
+
+
+def test_two_scenarios_of_one_name_are_refused() -> None:
+    board = open_board("xu3")
+    one = scenario_set("held_out", board.spec, board.profile, 1)[0]
+    with pytest.raises(InputError, match="held_out-00"):
+        evaluate(["ladder"], "xu3", board.profile, [one, one], [0])

@@ -1,0 +1,77 @@
+"""The learning smoke test: a short training beats chance, and beats full speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.learn import export, train
+from agents.learn_config import fast_config
+from agents.policy import Policy
+from agents.runtime import control
+from envs.families import scenario_set
+from envs.reward import DEFAULT_WEIGHTS
+from envs.scenario import Scenario
+from envs.vector import make_sb3_env
+from experiments._evaluate import evaluate, summarise
+from experiments._metrics import episode_row
+from hw.catalog import open_board
+from hw.simulated.board import SimBoard
+from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
+
+STEPS = 600_000  # 20 s on one core: enough to learn, not to excel
+
+
+class Chance:
+    """Any rung, place and frequency, each as likely."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def reset(self, spec: BoardSpec, profile: Profile) -> None:
+        self._spec, self._rungs = spec, len(profile.rungs)
+
+    def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
+        unit, cores = self._spec.placements[self._rng.integers(len(self._spec.placements))]
+        freqs = {c.name: c.freqs_hz[self._rng.integers(len(c.freqs_hz))] for c in self._spec.clocks}
+        return Knobs(rung=int(self._rng.integers(self._rungs)) + 1, unit=unit, cores=cores, freqs_hz=freqs)
+
+
+def reward(policy: Policy, board: SimBoard, scenarios: Sequence[Scenario]) -> float:
+    """Mean per interval over the scenarios."""
+    found = []
+    for scenario in scenarios:
+        first, demands = board.reset(seed=0), list[Demand]()
+        record = control(
+            board,
+            policy,
+            scenario,
+            board.profile,
+            seed=0,
+            on_interval=lambda k, demand, telemetry, demands=demands: demands.append(demand),
+        )
+        row = episode_row("", scenario.name, 0, first, record, demands, board.profile, DEFAULT_WEIGHTS)
+        found.append(row.reward_mean)
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize(("algo", "steps"), [("ppo", STEPS)])
+def test_a_short_training_beats_chance_and_full_speed(algo: str, steps: int, tmp_path: Path) -> None:
+    board = open_board("xu3")
+    config = fast_config(algo, steps=steps, seed=1)
+    env = make_sb3_env("xu3", None, n_envs=config.n_envs, seed=1, action_view=config.action_view)
+    trained = train(config, env, tensorboard_dir=None)
+    file = tmp_path / "policy.npz"
+    policy = export(trained.model, env.codec, file, profile=board.profile, spec=board.spec, config=config)
+    scenarios = scenario_set("held_out", board.spec, board.profile, 8)
+    comparison = evaluate([file, "performance@auto"], "xu3", board.profile, scenarios, [0])
+    learned, careful = (s.reward_mean for s in summarise(comparison))
+    assert summarise(comparison)[0].controller == str(file)
+    assert learned > careful
+    assert reward(policy, board, scenarios) == pytest.approx(
+        learned
+    )  # the file flies as the model it came from
+    assert learned > reward(Chance(np.random.default_rng(0)), board, scenarios)
