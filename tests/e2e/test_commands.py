@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -178,7 +179,7 @@ def test_ctrl_c_in_flight_keeps_the_telemetry(trained: tuple[Path, Done], tmp_pa
         for _ in range(20):
             flying.stdout.readline()
         flying.send_signal(signal.SIGINT)
-        shown, said = flying.communicate(timeout=60)
+        _, said = flying.communicate(timeout=60)
     rows = read_csv(tmp_path / "t.csv")
     assert flying.returncode == 130 and len(rows) >= 19
     assert said.splitlines() == [
@@ -200,6 +201,27 @@ def test_ctrl_c_in_training_saves_and_says_where(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "interrupted"
     done = run(tmp_path, "deploy_policy.py", "--policy", "out/policy.npz", "--board", "xu3", "--intervals", 2)
     assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_in_a_comparison_ends_every_process(tmp_path: Path) -> None:
+    words = command(
+        "compare.py", "--board", "xu3", "--out", "out", "--seeds", 500, "--jobs", 2, "--telemetry"
+    )
+    with subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as comparing:
+        wait_for(lambda: any(tmp_path.glob("out/telemetry/*.csv")), comparing)
+        os.killpg(comparing.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        shown, said = comparing.communicate(timeout=60)
+    assert comparing.returncode == 130 and shown == ""
+    assert said.splitlines()[-1] == "interrupted" and "Traceback" not in said
+    assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "interrupted"
+    assert not (tmp_path / "out/results.csv").exists()
 
 
 def lines_in(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The queue as anybody would write it down, one frame after the other: what `physics.serve` must agree with."""
+"""The queue as anybody would write it down, frame by frame: what `physics.serve` must agree with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Outcome:
     dropped: int
     late: int
     latency_mean_s: float  # of the served frames
-    busy_s: float
+    busy_s: float  # before the horizon
 
     @property
     def missed(self) -> int:
@@ -51,6 +51,7 @@ def reference_queue(
     for _ in range(repeats):
         times = rng.lognormal(math.log(service_s) - sigma2 / 2, math.sqrt(sigma2), len(arrivals)).tolist()
         free_s = backlog_s
+        busy_s += min(backlog_s, horizon_s)
         for arrival_s, time_s in zip(arrivals, times, strict=True):
             start_s = max(arrival_s, free_s)
             if start_s >= arrival_s + deadline_s:
@@ -60,7 +61,7 @@ def reference_queue(
             latency = free_s - arrival_s
             served += 1
             latency_s += latency
-            busy_s += time_s
+            busy_s += max(min(free_s, horizon_s) - start_s, 0.0)
             late += latency > deadline_s
     mean = latency_s / served if served else math.nan
     return Outcome(len(arrivals) * repeats, dropped, late, mean, busy_s)

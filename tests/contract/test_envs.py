@@ -1,0 +1,180 @@
+"""The environment's faces: Gymnasium's single and vector API, SB3's VecEnv, and their checkers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from stable_baselines3.common.env_checker import check_env as sb3_check
+
+from envs.control import ControlEnv
+from envs.vector import BoardVectorEnv, make_sb3_env
+from hw.types import Demand
+
+ID = "powerband/XU3-v0"
+N_POINTS = 512
+
+FRESH = """
+import sys
+import gymnasium
+assert not any(m.split(".")[0] in ("envs", "hw", "agents") and m != "envs.plugin" and m != "envs"
+               for m in sys.modules), sorted(sys.modules)
+env = gymnasium.make("powerband/XU3-v0", family="held_out")
+assert env.action_space == gymnasium.spaces.MultiDiscrete([4, 8, 13, 19]), env.action_space
+env.reset(seed=1)
+env.step(env.action_space.sample())
+flat = gymnasium.make("powerband/XU3-v0", family="held_out", action_view="flat")
+assert flat.action_space == gymnasium.spaces.Discrete(512), flat.action_space
+many = gymnasium.make_vec("powerband/XU3-v0", num_envs=3, family="held_out")
+rows, _ = many.reset(seed=1)
+assert rows.shape == (3, *env.observation_space.shape)
+many.step(many.action_space.sample())
+assert not {"torch", "stable_baselines3"} & set(sys.modules)
+print("fine")
+"""
+
+
+def make(action_view: str = "multi") -> ControlEnv:
+    env = gymnasium.make(ID, family="held_out", action_view=action_view).unwrapped
+    assert isinstance(env, ControlEnv)
+    return env
+
+
+def make_many(n: int, action_view: str = "multi") -> BoardVectorEnv:
+    env = gymnasium.make_vec(ID, num_envs=n, family="held_out", action_view=action_view)
+    assert isinstance(env, BoardVectorEnv)
+    return env
+
+
+def test_a_fresh_interpreter_knows_the_names(tmp_path: object) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FRESH], capture_output=True, text=True, cwd=str(tmp_path)
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "fine"
+
+
+@pytest.mark.parametrize("action_view", ("multi", "flat"))
+def test_checkers_are_content(action_view: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gymnasium_check(gymnasium.make(ID, family="held_out", action_view=action_view).unwrapped)
+        sb3_check(make(action_view), warn=True)
+
+
+@pytest.mark.parametrize("action_view", ("multi", "flat"))
+def test_masks_bar_the_rungs_below_the_floor(action_view: str) -> None:
+    env = make(action_view)
+    rungs = len(env.profile.rungs)
+    size = N_POINTS if action_view == "flat" else rungs + 8 + 13 + 19
+    accuracies = [r.accuracy for r in env.profile.rungs]
+    for floor in (0.0, *accuracies, *(a - 1e-3 for a in accuracies), *(a + 1e-3 for a in accuracies), 1.0):
+        demand = Demand(
+            rate_hz=1.0, deadline_s=1.0, accuracy_min=floor, energy_budget_j=1.0, goal="min_energy"
+        )
+        mask = env.codec.action_masks(demand)
+        assert mask.shape == (size,)
+        assert mask.dtype == np.bool_
+        expected = [a + 1e-6 >= floor for a in accuracies]
+        if not any(expected):
+            expected[int(np.argmax(accuracies))] = True
+        if action_view == "flat":
+            assert mask.tolist() == [expected[p.rung - 1] for p in env.profile.points]
+        else:
+            assert mask[:rungs].tolist() == expected
+            assert mask[rungs:].all()
+    row, info = env.reset(seed=0)
+    assert info["action_mask"].tolist() == env.action_masks().tolist()
+    assert row in env.observation_space
+
+
+def test_flat_actions_mean_the_points_of_the_profile() -> None:
+    env = make("flat")
+    lowest = {c.name: c.freqs_hz[0] for c in env.board.spec.clocks}
+    for index, point in enumerate(env.profile.points):
+        knobs = env.codec.knobs(index)
+        clock = env.board.spec.unit(point.unit).clock
+        assert (knobs.rung, knobs.unit, knobs.cores) == (point.rung, point.unit, point.cores)
+        assert dict(knobs.freqs_hz) == {**lowest, clock: point.freq_hz}
+
+
+@pytest.mark.parametrize("action_view", ("multi", "flat"))
+def test_vector_env_resets_in_the_same_step(action_view: str) -> None:
+    env = make_many(3, action_view)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    rows, _ = env.reset(seed=5)
+    env.action_space.seed(5)
+    assert rows in env.observation_space
+    assert env.action_masks().shape == (3, sum(env.codec.nvec))
+    intervals = [s.n_intervals(0.5) for s in env.batch.bank.scenarios]
+    ends = 0
+    for _ in range(max(intervals) + 1):
+        rows, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        assert rows in env.observation_space
+        assert np.isfinite(reward).all()
+        assert not terminated.any()
+        assert env.action_masks().any(axis=1).all()
+        assert ("final_obs" in info) == truncated.any()
+        for lane in np.flatnonzero(truncated):
+            ends += 1
+            assert info["_final_obs"][lane]
+            assert info["final_obs"][lane] in env.single_observation_space
+            assert not np.array_equal(info["final_obs"][lane], rows[lane])
+    assert ends == 3
+
+
+def test_gymnasium_records_episode_statistics() -> None:
+    env = RecordEpisodeStatistics(make_many(2))
+    env.reset(seed=5)
+    returns = np.zeros(2)
+    for _ in range(300):
+        _, reward, _, truncated, info = env.step(np.zeros((2, 4), np.int64))
+        returns += reward
+        if truncated.any():
+            break
+    assert truncated.all()
+    np.testing.assert_allclose(info["episode"]["r"], returns, rtol=1e-4)
+    assert (info["episode"]["l"] == env.unwrapped.batch.bank.intervals[0]).all()
+
+
+@pytest.mark.parametrize("action_view", ("multi", "flat"))
+def test_sb3_face(action_view: str) -> None:
+    env = make_sb3_env("xu3", n_envs=3, seed=2, action_view=action_view, family="held_out")
+    rows = env.reset()
+    assert rows.shape == (3, *env.observation_space.shape)
+    assert rows.dtype == np.float32
+    assert env.pop_statistics() == {}
+    masks = env.env_method("action_masks")
+    assert [m.shape for m in masks] == [(sum(env.codec.nvec),)] * 3
+    assert all(m.any() for m in masks)
+    assert len(env.env_method("action_masks", indices=[1])) == 1
+    assert env.has_attr("action_masks")
+    intervals = int(env.batch.bank.intervals[0])
+    returns = np.zeros(3)
+    for k in range(intervals):
+        rows, reward, done, infos = env.step(np.array([env.action_space.sample() for _ in range(3)]))
+        returns += reward
+        assert all(row in env.observation_space for row in rows)
+        assert done.tolist() == [k == intervals - 1] * 3
+    for lane, info in enumerate(infos):
+        assert info["TimeLimit.truncated"] is True
+        assert info["terminal_observation"] in env.observation_space
+        assert not np.array_equal(info["terminal_observation"], rows[lane])
+        assert info["episode"]["r"] == pytest.approx(returns[lane], rel=1e-4)
+        assert info["episode"]["l"] == intervals
+    statistics = env.pop_statistics()
+    assert np.isfinite(list(statistics.values())).all()
+    assert 0 <= statistics["task/miss_rate"] <= 1
+    assert 0 <= statistics["task/breach_rate"] <= 1
+    assert statistics["task/energy_per_frame_j"] > 0
+    terms = sum(v for k, v in statistics.items() if k.startswith("reward/") and k != "reward/total")
+    assert statistics["reward/total"] == pytest.approx(terms)
+    assert statistics["reward/total"] == pytest.approx(returns.sum() / (3 * intervals), rel=1e-4)
+    assert env.pop_statistics() == {}

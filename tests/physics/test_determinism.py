@@ -1,0 +1,119 @@
+"""Same seed, same trace: one board, the batch of any size, and a fork that looks ahead."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from envs.control import ControlEnv
+from envs.families import scenario_set
+from envs.task import Task, open_task
+from envs.vector import BoardVectorEnv
+from hw.simulated.board import SimBoard
+from hw.simulated.simulator import Interval, Simulator
+
+SEED = 40
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    base = open_task("xu3", family="held_out")
+    short = scenario_set("train", base.model.spec, base.profile, 5)
+    return Task(model=base.model, profile=base.profile, scenarios=tuple(short))
+
+
+def actions(task: Task, steps: int) -> npt.NDArray[np.int64]:
+    sizes = [len(task.profile.rungs), len(task.model.spec.placements)]
+    sizes += [len(c.freqs_hz) for c in task.model.spec.clocks]
+    return np.random.default_rng(3).integers(0, sizes, (steps, len(sizes)))
+
+
+@pytest.mark.parametrize("lanes", (3, 7))
+def test_single_env_and_batch_agree_over_three_episodes(task: Task, lanes: int) -> None:
+    intervals = task.scenarios[0].n_intervals(task.model.spec.interval_s)
+    steps = 2 * intervals + intervals // 2
+    assert steps > 256  # past two redraws of the noise
+    chosen = actions(task, steps)
+    vector = BoardVectorEnv(task, lanes)
+    rows, _ = vector.reset(seed=SEED)
+    batch_obs, batch_reward, finals = [rows.copy()], [], {}
+    for k, action in enumerate(chosen):
+        rows, reward, _, truncated, info = vector.step(np.tile(action, (lanes, 1)))
+        batch_obs.append(rows.copy())
+        batch_reward.append(reward.copy())
+        if truncated.any():
+            finals[k] = info["final_obs"]
+    assert len(finals) == 2
+    for lane in range(min(lanes, 3)):
+        env = ControlEnv(SimBoard(task.model, task.profile), task.profile, task.scenarios)
+        row, _ = env.reset(seed=SEED + lane)
+        np.testing.assert_allclose(row, batch_obs[0][lane], atol=1e-6)
+        for k, action in enumerate(chosen):
+            row, reward, terminated, truncated, _ = env.step(action)
+            assert not terminated
+            assert truncated == (k in finals)
+            assert reward == pytest.approx(batch_reward[k][lane], abs=2e-6), f"lane {lane}, step {k}"
+            if truncated:
+                np.testing.assert_allclose(row, finals[k][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}")
+                row, _ = env.reset()
+            np.testing.assert_allclose(
+                row, batch_obs[k + 1][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}"
+            )
+
+
+def test_same_seed_again_and_another_seed(task: Task) -> None:
+    chosen = actions(task, 40)
+
+    def trace(seed: int) -> npt.NDArray[np.float64]:
+        env = ControlEnv(SimBoard(task.model, task.profile), task.profile, task.scenarios)
+        env.reset(seed=seed)
+        return np.array([env.step(a)[1] for a in chosen])
+
+    np.testing.assert_array_equal(trace(1), trace(1))
+    assert not np.array_equal(trace(1), trace(2))
+
+
+FIELDS = (
+    *("granted", "frames", "served", "missed", "dropped", "latency_mean_s", "latency_p95_s", "accuracy"),
+    *("energy_j", "temp_c", "utilisation", "peak_utilisation", "throttled", "switched"),
+    *("exact_power_w", "exact_temp_c", "unmetered_w"),
+)
+
+
+def assert_same_lane(one: Interval, lane: int, other: Interval, other_lane: int) -> None:
+    for name in FIELDS:
+        a, b = getattr(one, name)[..., lane], getattr(other, name)[..., other_lane]
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("before", (1, 126, 127, 128, 200))
+def test_a_fork_sees_what_will_come(task: Task, before: int) -> None:
+    """Every lane of a fork gets the original's next intervals, across the redraw of the noise at 128."""
+    n, lane, copies = 4, 2, 5
+    simulator = Simulator(task.model, task.profile, n)
+    simulator.reset(range(n), seeds=[9, 8, 7, 6])
+    rng = np.random.default_rng(before)
+    chosen = actions(task, before + 6)
+    rate = np.full(n, 9.0, np.float32)
+    deadline = np.full(n, 0.2, np.float32)
+
+    def load(simulator: Simulator, busy: float) -> None:
+        lanes = simulator.n
+        ambient = np.full(lanes, 25.0, np.float32)
+        simulator.inject(np.full((2, lanes), busy, np.float32), np.full(lanes, 1.0, np.float32), ambient)
+
+    for action in chosen[:before]:
+        load(simulator, float(rng.uniform(0, 4)))
+        simulator.step(np.tile(action[:, None], n), rate, deadline)
+    fork = simulator.fork(lane, copies)
+    load(fork, 1.5)
+    ahead = [
+        fork.step(np.tile(a[:, None], copies), rate[:1].repeat(copies), deadline[:1].repeat(copies))
+        for a in chosen[before:]
+    ]
+    load(simulator, 1.5)
+    for step, action in enumerate(chosen[before:]):
+        real = simulator.step(np.tile(action[:, None], n), rate, deadline)
+        for copy in range(copies):
+            assert_same_lane(real, lane, ahead[step], copy)

@@ -1,0 +1,294 @@
+"""The laws hold whatever the inputs (hypothesis), and the XU3 meets its published figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw.boardfile import leak_growth, load_board
+from hw.profile import open_profile
+from hw.simulated import physics
+from hw.simulated.simulator import Interval, Simulator
+
+MODEL = load_board("xu3")
+SPEC = MODEL.spec
+PROFILE = open_profile(SPEC, None)
+SIZES = np.array([len(PROFILE.rungs), len(SPEC.placements), *(len(c.freqs_hz) for c in SPEC.clocks)])
+N = 64
+A7 = 0
+few = settings(max_examples=25, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def f32(*values: float) -> npt.NDArray[np.float32]:
+    return np.array(values, np.float32)
+
+
+def random_run(simulator: Simulator, rng: np.random.Generator, steps: int, **fixed: Any) -> list[Interval]:
+    """Random knobs, load and demand, anew each interval."""
+    n, out = simulator.n, []
+    for _ in range(steps):
+        busy = rng.uniform(0, 4, (2, n)) * rng.integers(0, 2, (2, n))
+        ambient = fixed.get("ambient_c", rng.uniform(15, 45, n))
+        simulator.inject(np.float32(busy), np.float32(rng.uniform(0, 3, n)), np.full(n, ambient, np.float32))
+        knobs = rng.integers(0, SIZES[:, None], (len(SIZES), n))
+        rate, deadline_s = np.float32(rng.uniform(0.5, 60, n)), np.float32(rng.uniform(0.02, 2, n))
+        out.append(simulator.step(knobs, rate, deadline_s))
+    return out
+
+
+def seeded(seed: int, n: int = N) -> Simulator:
+    simulator = Simulator(MODEL, PROFILE, n)
+    simulator.reset(range(n), seeds=range(seed, seed + n))
+    return simulator
+
+
+def knobs_of(
+    rung: int, unit: str, cores: int, a7_hz: float, a15_hz: float, n: int = 1
+) -> npt.NDArray[np.intp]:
+    place = SPEC.placements.index((unit, cores))
+    steps = SPEC.clock("a7").nearest(a7_hz), SPEC.clock("a15").nearest(a15_hz)
+    return np.repeat(np.array([[rung - 1], [place], *([s] for s in steps)], np.intp), n, axis=1)
+
+
+@few
+@given(seeds)
+def test_energy_adds_up(seed: int) -> None:
+    """What the meters report is the exact power, within gain, one window's lag and half a step."""
+    sensor = MODEL.sensor
+    lag = sensor.window_s / SPEC.interval_s
+    quantum_j = sensor.step_w * SPEC.interval_s / int(SPEC.interval_s / sensor.window_s)
+    before = None
+    for interval in random_run(seeded(seed), np.random.default_rng(seed), 5):
+        assert (interval.exact_power_w >= 0).all()
+        if before is not None:
+            exact_j = (interval.exact_power_w * (1 - lag) + before * lag) * SPEC.interval_s
+            error = np.abs(interval.energy_j - exact_j)
+            assert (error <= 6 * sensor.gain_std * exact_j + 0.51 * quantum_j).all()
+            total, exact = interval.energy_j.sum(axis=0), exact_j.sum(axis=0)
+            assert (np.abs(total - exact) <= 6 * sensor.gain_std * exact + 0.51 * 4 * quantum_j).all()
+        before = interval.exact_power_w
+        frames = interval.frames
+        assert (interval.served + interval.dropped == frames).all()
+        assert ((interval.dropped <= interval.missed) & (interval.missed <= frames)).all()
+        assert (np.isnan(interval.latency_mean_s) == (interval.served == 0)).all()
+        for share in (interval.utilisation, interval.peak_utilisation):
+            assert ((share >= 0) & (share <= 1 + 1e-6)).all()
+
+
+@few
+@given(seeds)
+def test_throttling_only_lowers_clocks(seed: int) -> None:
+    simulator = seeded(seed)
+    hot = random_run(simulator, np.random.default_rng(seed), 40, ambient_c=75.0)
+    throttled = 0
+    for interval in hot:
+        assert (interval.granted[2:] <= interval.asked[2:]).all()
+        assert (interval.granted[:2] == interval.asked[:2]).all()
+        lowered = (interval.granted[2:] < interval.asked[2:]).any(axis=0)
+        assert (lowered == interval.throttled).all()
+        throttled += int(lowered.sum())
+    assert throttled > 0
+
+
+@few
+@given(seeds)
+def test_service_time_grows_with_load_and_falls_with_the_clock(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    compute, stall = np.float32(rng.uniform(1e-3, 1, N)), np.float32(rng.uniform(0, 0.2, N))
+    unit_cores = np.full(N, 4, np.float32)
+    cores = np.float32(rng.integers(1, 5, N))
+    low = np.float32(rng.uniform(0, 4, N))
+    high = np.float32(low + rng.uniform(0, 1, N) * (4 - low))
+    traffic = np.float32(rng.uniform(0, 2, N))
+    floor = np.float32(MODEL.contention.min_share)
+
+    def time_s(busy: Any, mem: Any, scale: float = 1.0) -> Any:
+        share = physics.core_share(cores, unit_cores, busy, floor)
+        assert ((share.share >= floor) & (share.share <= 1)).all()
+        assert ((share.excess >= 0) & (share.excess <= 1)).all()
+        stretch = np.float32(MODEL.contention.stall_stretch)
+        return physics.service_time(compute * np.float32(scale), stall, share.share, mem, stretch)
+
+    assert (time_s(high, traffic) >= time_s(low, traffic)).all()
+    assert (time_s(low, traffic * np.float32(1.5)) >= time_s(low, traffic)).all()
+    assert (time_s(low, traffic, 0.5) <= time_s(low, traffic)).all()
+
+
+def test_profile_latency_falls_with_the_clock_in_the_simulator() -> None:
+    """Unloaded, served latency of every rung and placement falls from step to step of its clock."""
+    for place, (unit, _) in enumerate(SPEC.placements):
+        row = 2 + [c.name for c in SPEC.clocks].index(SPEC.unit(unit).clock)
+        steps = int(SIZES[row])
+        simulator = Simulator(MODEL, PROFILE, steps)
+        simulator.reset(range(steps), seeds=[1] * steps)
+        knobs = np.zeros((len(SIZES), steps), np.intp)
+        knobs[1], knobs[row] = place, np.arange(steps)
+        for _ in range(2):  # the first pays for the switch
+            interval = simulator.step(
+                knobs, np.full(steps, 2.0, np.float32), np.full(steps, 50.0, np.float32)
+            )
+        latency = interval.latency_mean_s
+        assert (np.diff(latency[np.isfinite(latency)]) < 0).all(), (unit, place)
+
+
+@few
+@given(seeds)
+def test_leakage_grows_with_temperature(seed: int) -> None:
+    temp = np.sort(np.float32(np.random.default_rng(seed).uniform(-20, 120, N)))
+    for law in MODEL.units:
+        if law.leak_activation_k:
+            growth = physics.leakage_arrhenius(temp, np.float32(law.leak_activation_k))
+        else:
+            growth = physics.leakage_exponential(temp, np.float32(law.leak_per_k))
+        assert (np.diff(growth) >= 0).all()
+        expected = [leak_growth(law, float(t)) for t in temp]
+        np.testing.assert_allclose(growth, expected, rtol=1e-4)
+
+
+@few
+@given(seeds)
+def test_powered_share_is_a_share(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    busy, network = np.float32(rng.uniform(0, 4, N)), np.float32(rng.uniform(0, 1, N))
+    naps = np.float32(rng.uniform(0, 1, N))
+    share = physics.powered_share(busy, network, naps)
+    assert ((share >= 0) & (share <= 1)).all()
+    assert (share >= network - 1e-6).all()
+    assert (physics.powered_share(busy, network, naps + np.float32(0.1)) >= share - 1e-6).all()
+
+
+@few
+@given(st.floats(0.1, 200), st.floats(0, 15), st.floats(0.5, 20), st.integers(0, 3))
+def test_two_half_steps_are_one(tau_s: float, watts: float, start_k: float, level: int) -> None:
+    target = f32(watts * 8)
+    whole, half = f32(np.exp(-0.5 / tau_s)), f32(np.exp(-0.25 / tau_s))
+    once = physics.relax(f32(start_k), target, whole)
+    twice = physics.relax(physics.relax(f32(start_k), target, half), target, half)
+    np.testing.assert_allclose(once, twice, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("level", range(len(MODEL.thermal.fan_duty)))
+def test_temperature_relaxes_to_its_fixed_point(level: int) -> None:
+    """At a constant power: offset plus (R1 + R2) P above ambient, monotonically."""
+    regime = MODEL.thermal.regime(level)
+    watts = 3.0
+    heat, course = [f32(0), f32(0)], []
+    targets = [f32(regime.r_k_per_w[0] * watts), f32(regime.r_k_per_w[1] * watts + regime.offset_k)]
+    decay = [f32(np.exp(-SPEC.interval_s / t)) for t in regime.tau_s]
+    for _ in range(4000):
+        heat = [physics.relax(h, t, d) for h, t, d in zip(heat, targets, decay, strict=True)]
+        course.append(float(heat[0][0] + heat[1][0]))
+    assert (np.diff(course) >= -1e-4).all()
+    assert course[-1] == pytest.approx(sum(regime.r_k_per_w) * watts + regime.offset_k, rel=1e-3)
+
+
+def test_a_steady_board_reaches_its_fixed_point() -> None:
+    """The simulator at constant knobs: temperature is that of its own mean power at its fan level."""
+    simulator = seeded(0, 1)
+    knobs = knobs_of(1, "a7", 1, 6e8, 2e8)
+    for _ in range(3000):
+        simulator.inject(np.zeros((2, 1), np.float32), f32(0), f32(20.0))
+        interval = simulator.step(knobs, f32(0.5), f32(2.0))
+    regime = MODEL.thermal.regime(0)
+    expected = 20.0 + regime.offset_k + sum(regime.r_k_per_w) * float(interval.exact_power_w.sum())
+    assert expected < MODEL.thermal.fan_trips_c[0]  # else another fan level would be at work
+    assert float(interval.exact_temp_c[0]) == pytest.approx(expected, abs=0.5)
+
+
+@few
+@given(seeds)
+def test_hysteresis_does_not_chatter(seed: int) -> None:
+    """Up at a trip and no sooner, down only below trip minus hysteresis; still where it jitters."""
+    rng = np.random.default_rng(seed)
+    trips, hyst = f32(50, 60, 70), f32(5, 5, 5)
+    level = np.zeros(N, np.intp)
+    for _ in range(60):
+        temp = np.float32(rng.uniform(35, 80, N))
+        after = physics.hysteresis(level, temp, trips, hyst)
+        assert (after >= (temp[:, None] >= trips).sum(axis=1)).all()
+        rose = after > level
+        assert (temp[rose] >= trips[after[rose] - 1]).all()
+        fell = after < level
+        assert (temp[fell] < (trips - hyst)[after[fell]]).all()
+        level = after
+    level = np.full(N, 2, np.intp)
+    for _ in range(20):
+        level = physics.hysteresis(level, np.float32(rng.uniform(55.01, 69.9, N)), trips, hyst)
+        assert (level == 2).all()
+
+
+# -- published figures of the XU3 (BOARDS, parts A7 and F3) ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mhz", "watts"),
+    [
+        (200, 0.12),
+        (600, 0.18),
+        (1000, 0.26),
+        (1400, 0.41),
+        (1600, 0.54),
+        (1800, 0.71),
+        (1900, 0.86),
+        (2000, 1.07),
+    ],
+)
+def test_a15_idle_rail(mhz: int, watts: float) -> None:
+    """Table A7.2, 55 C; measured on a board, some 10 K cooler: 0.655 W at 1800 MHz."""
+    assert MODEL.idle_rail_w({"a7": 2e8, "a15": mhz * 1e6}, 55.0)["a15"] == pytest.approx(watts, abs=0.0075)
+
+
+def test_a15_idle_rail_at_1800_mhz_measured() -> None:
+    assert MODEL.idle_rail_w({"a7": 2e8, "a15": 1.8e9}, 50.0)["a15"] == pytest.approx(0.655, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("mhz", "watts"), [(200, 0.072), (600, 0.220), (1000, 0.477), (1200, 0.662), (1400, 0.940)]
+)
+def test_four_a7_cores_busy(mhz: int, watts: float) -> None:
+    """Table A7.3 at 50 C: the rail of a cluster with four cores of background work."""
+    simulator = seeded(0, 1)
+    simulator.inject(f32(4, 0)[:, None], f32(0), f32(25))
+    idle = knobs_of(1, "a15", 1, mhz * 1e6, 2e8)
+    first = simulator.step(idle, f32(0.5), f32(2.0))
+    # bring the silicon to 50 C by its surroundings, then look
+    simulator.inject(f32(4, 0)[:, None], f32(0), f32(25.0) + f32(50.0) - first.exact_temp_c)
+    power = float(simulator.step(idle, f32(0.5), f32(2.0)).exact_power_w[A7, 0])
+    assert power == pytest.approx(watts, rel=0.03)
+
+
+def test_a7_rail_figure_of_f3() -> None:
+    """F3: four A7 cores busy at 1.4 GHz draw 0.94 to 1.01 W."""
+    law, volts = MODEL.units[A7], SPEC.clock("a7").volts[-1]
+    idle = MODEL.idle_rail_w({"a7": 1.4e9, "a15": 2e8}, 50.0)["a7"]
+    busy = idle + 4 * law.background_nf * 1e-9 * volts**2 * 1.4e9
+    assert 0.93 <= busy <= 1.01
+
+
+def test_one_hot_core_with_the_fan_low() -> None:
+    """F3: one A15 core at 2.0 GHz with the fan low reaches 95 C in minutes at 3.1 to 3.3 W.
+
+    The regime's own arithmetic, without the kernel's fan and trip points: leakage and heat feed each other.
+    """
+    regime = MODEL.thermal.regime(0)
+    volts = SPEC.clock("a15").volts[-1]
+    heat = [0.0, regime.offset_k]
+    decay = [np.exp(-SPEC.interval_s / t) for t in regime.tau_s]
+    seconds = 0.0
+    while (temp := 25.0 + sum(heat)) < 95.0 and seconds < 1200:
+        rails = MODEL.idle_rail_w({"a7": 2e8, "a15": 2e9}, temp)
+        a15 = rails["a15"] + 0.40e-9 * volts**2 * 2e9  # one core of integer to floating-point work
+        total = sum(rails.values()) - rails["a15"] + a15
+        for k, offset in enumerate((0.0, regime.offset_k)):
+            target = regime.r_k_per_w[k] * total + offset
+            heat[k] = target + (heat[k] - target) * decay[k]
+        seconds += SPEC.interval_s
+    assert temp >= 95.0, temp
+    assert 60 <= seconds <= 900, seconds
+    assert 3.0 <= a15 <= 3.4, a15
