@@ -26,10 +26,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.imitate import LANES, imitate, lessons
 from agents.learn_config import ALGOS, LearnConfig, fast_config
 from agents.policy_file import Header, Layer
 from agents.saved import SavedPolicy
 from envs.codec import Codec
+from envs.sb3 import BoardVecEnv
 from hw.errors import InputError
 from hw.types import BoardSpec, Profile
 
@@ -142,8 +144,12 @@ def train(
     *,
     tensorboard_dir: Path | None,
     on_progress: Callable[[int, float], None] | None = None,
+    on_lesson: Callable[[int], None] | None = None,
 ) -> Trained:
     """Train on `env`, the lab's batched environment.
+
+    PPO and MaskablePPO start from `config.lessons` observations of a clairvoyant teacher (`agents.imitate`)
+    where `env` is ours; `on_lesson(n)` is called as they come in.
 
     TensorBoard events and `progress.csv` go to `tensorboard_dir`, with `env.pop_statistics()` among them.
     `on_progress(steps, reward)` is called after every rollout: steps so far, mean reward per interval since
@@ -159,6 +165,10 @@ def train(
     interrupted = False
     start = time.perf_counter()
     try:
+        if config.lessons and isinstance(model, PPO | MaskablePPO) and isinstance(env, BoardVecEnv):
+            rng = np.random.default_rng([config.seed, 2])
+            school = env.twin(LANES, seed=config.seed + env.num_envs)
+            imitate(model, *lessons(school, config.lessons, rng, on_lesson), rng)
         # DQN counts episodes here, and its log is written by the callback
         every = 2**62 if isinstance(model, DQN) else 1
         model.learn(config.steps, callback=_Report(config, env, on_progress), log_interval=every)

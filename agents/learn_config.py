@@ -24,7 +24,8 @@ class LearnConfig:
     n_envs: int = 256
     seed: int = 0
     learning_rate: float = 1e-3  # decays linearly to a twentieth
-    gamma: float = 0.6
+    gamma: float = 0.3  # an interval reaches little further than the next: a backlog, a switch, a kelvin
+    lessons: int = 20_000  # observations of the teacher to start from; 0 starts from nothing
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
     batch_size: int = 2048
@@ -55,6 +56,8 @@ class LearnConfig:
             raise InputError.at(
                 "n_steps", "too low", value=self.n_steps, want="a rollout of at least 2 steps"
             )
+        if self.lessons < 0:
+            raise InputError.at("lessons", "too low", value=self.lessons, want="at least 0")
         if not 0 <= self.gamma <= 1:
             raise InputError.at("gamma", "not a discount factor", value=self.gamma, want="from 0 to 1")
         if not self.hidden or min(self.hidden) < 1:

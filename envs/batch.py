@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,15 @@ class Bank:
         change = np.empty((len(scenarios), rows), np.intp)
         for i, s in enumerate(scenarios):
             m = len(s.t_s)
-            named = (s.rate_hz, s.deadline_s, s.accuracy_min, s.energy_budget_j, s.goal, s.mem_gbps, s.ambient_c)
+            named = (
+                s.rate_hz,
+                s.deadline_s,
+                s.accuracy_min,
+                s.energy_budget_j,
+                s.goal,
+                s.mem_gbps,
+                s.ambient_c,
+            )
             for k, column in enumerate(named):
                 values[k, i, :m] = column
             values[LOAD:, i, :m] = s.load.T
@@ -123,6 +132,7 @@ class Batch:
             "utilisation": np.zeros((units, self.n), np.float32),
             "peak_utilisation": np.zeros((units, self.n), np.float32),
             "throttled": np.zeros(self.n, np.bool_),
+            "alone_s": zero.copy(),
         }
         for name in ("frames", "missed", "dropped", "latency_mean_s", "latency_p95_s", "temp_c"):
             seen[name] = zero.copy()
@@ -144,17 +154,22 @@ class Batch:
             seen[name][lanes] = 0
         for name in ("latency_mean_s", "latency_p95_s"):
             seen[name][lanes] = np.nan
-        seen["granted"][:, lanes] = self.simulator.initial_knobs[:, None]
+        knobs = self.simulator.initial_knobs[:, None]
+        seen["granted"][:, lanes] = knobs
+        seen["alone_s"][lanes] = self.codec.alone_s(knobs)
         seen["energy_j"][:, lanes] = self._start_j[:, None]
         seen["temp_c"][lanes] = self.simulator.start_temp_c
         seen["utilisation"][:, lanes] = seen["peak_utilisation"][:, lanes] = 0
         seen["throttled"][lanes] = False
 
-    def _observe(self) -> Floats:
-        now = self.now
+    def _observe(self, lanes: Ints | None = None) -> Floats:
+        """What all lanes see, or these."""
+        now, seen = self.now, self._seen
+        if lanes is not None:
+            now, seen = now[:, lanes], {name: value[..., lanes] for name, value in seen.items()}
         return self.codec.encode(
             Seen(
-                **self._seen,
+                **seen,
                 rate_hz=now[RATE],
                 deadline_s=now[DEADLINE],
                 accuracy_min=now[FLOOR],
@@ -190,8 +205,8 @@ class Batch:
             throttled=interval.throttled,
             weights=self.weights,
         )
-        reward = sum(terms.values())
-        breached = accuracy + np.float32(1e-6) < now[FLOOR]
+        reward = reduce(np.add, terms.values())
+        breached = accuracy + 1e-6 < now[FLOOR]
         self._seen = {
             "granted": interval.granted,
             "frames": interval.frames,
@@ -204,6 +219,7 @@ class Batch:
             "utilisation": interval.utilisation,
             "peak_utilisation": interval.peak_utilisation,
             "throttled": interval.throttled,
+            "alone_s": interval.alone_s,
         }
         self._interval += 1
         moved = np.flatnonzero(self._interval >= self.bank.change.take(self._row))
@@ -219,11 +235,11 @@ class Batch:
             self._seen = {k: v.copy() for k, v in self._seen.items()}
             self._start(ended)
             self._as_started(self._seen, ended)
-            observation = self._observe()
+            observation[ended] = self._observe(ended)
         return Step(
             observation=observation,
             reward=np.asarray(reward, np.float32),
-            terms=terms,  # type: ignore[arg-type]
+            terms=terms,
             truncated=truncated,
             ended=ended,
             final=final,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,7 +23,11 @@ Ints = npt.NDArray[np.intp]
 ActionView = Literal["multi", "flat"]
 FLOOR_TOLERANCE = 1e-6  # single precision must not turn a met floor into a breach
 
-_LOW, _HIGH = np.float32(-4.0), np.float32(4.0)
+
+@lru_cache(maxsize=64)
+def _filled(value: float, shape: tuple[int, ...]) -> Floats:
+    """A bound as an array of its own: NumPy's minimum and maximum are slow against a scalar."""
+    return np.full(shape, value, np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +50,7 @@ class Seen:
     accuracy_min: Floats
     energy_budget_j: Floats
     goal: Floats  # index into GOALS
+    alone_s: Floats | None = None  # profile latency of what was granted (`Codec.alone_s` where None)
 
 
 class Codec:
@@ -93,6 +99,9 @@ class Codec:
             [[float(name == u) for u in units] + [n / spec.unit(name).cores] for name, n in self._placements],
             np.float32,
         ).T.copy()
+        self._rungs = np.arange(len(accuracy))[:, None]
+        self._meets = self._accuracy[:, None] + np.float32(FLOOR_TOLERANCE)
+        self._per_step = np.array([[1 / max(steps - 1, 1)] for steps in self._steps], np.float32)
         sizes = [len(accuracy), len(self._placements), *self._steps]
         self.nvec: list[int] = [self.flat_points.shape[1]] if action_view == "flat" else sizes
         self._flat_rung = self.flat_points[0]
@@ -125,59 +134,74 @@ class Codec:
 
     # -- observation ---------------------------------------------------------------------------------------------
 
+    def alone_s(self, granted: Ints) -> Floats:
+        """Profile latencies (s) of n boards' granted knobs, (n,)."""
+        rung, place = granted[0], granted[1]
+        unit = self._place_unit.take(place)
+        step = granted[2 + self._unit_clock[0]]
+        for u in range(1, len(self._unit_clock)):
+            step = step + (unit == u) * (granted[2 + self._unit_clock[u]] - step)
+        latency_s: Floats = self._latency.take(
+            (rung * len(self._placements) + place) * max(self._steps) + step
+        )
+        return latency_s
+
     def encode(self, seen: Seen) -> Floats:
         """Observations of n boards, (n, observation_size) float32, every entry within [-4, 4].
 
         Times and energies are logarithms relative to the profile's typical frame, so one network's numbers look
         like another's. Missing latency (no frame) is 0 beside the share of frames missed and served.
         """
-        f32 = np.float32
         n = seen.frames.shape[0]
         out = np.empty((self.observation_size, n), np.float32)
         rung, place = seen.granted[0], seen.granted[1]
-        unit = self._place_unit.take(place)
-        step = seen.granted[2 + self._unit_clock[0]]
-        for u in range(1, len(self._unit_clock)):
-            step = step + (unit == u) * (seen.granted[2 + self._unit_clock[u]] - step)
-        alone = self._latency.take((rung * len(self._placements) + place) * max(self._steps) + step)
-        served = seen.frames - seen.dropped > f32(0.5)
-        mean = np.where(served, seen.latency_mean_s, alone)
-        p95 = np.where(served, seen.latency_p95_s, alone)
-        per_frame = f32(1.0) / np.maximum(seen.frames, f32(1.0))
+        alone = self.alone_s(seen.granted) if seen.alone_s is None else seen.alone_s
+        served = seen.frames - seen.dropped > 0.5
+        mean, p95 = seen.latency_mean_s, seen.latency_p95_s
+        if not served.all():
+            mean, p95 = np.where(served, mean, alone), np.where(served, p95, alone)
+        per_frame = 1.0 / np.maximum(seen.frames, 1.0)
 
-        # logarithms first, to be clipped together
-        rate = np.log(seen.rate_hz * f32(self.frame_s))
-        deadline = np.log(seen.deadline_s * f32(1 / self.frame_s))
-        out[0], out[1], out[2] = rate, deadline, rate + deadline  # the last: frames that fit into a deadline
-        out[3] = np.log(seen.energy_budget_j * f32(1 / self.frame_j))
-        out[4] = np.log(mean / alone)  # how much slower than alone
-        out[5] = np.log(p95 / seen.deadline_s)
-        out[6] = np.minimum(alone * seen.rate_hz, f32(3.0))
-        out[7] = np.minimum(mean / seen.deadline_s, f32(3.0))
+        # logarithms first, to be taken and clipped together
+        np.multiply(seen.rate_hz, self.frame_s, out=out[0])
+        np.multiply(seen.deadline_s, 1 / self.frame_s, out=out[1])
+        np.multiply(out[0], out[1], out=out[2])  # frames that fit into a deadline
+        np.multiply(seen.energy_budget_j, 1 / self.frame_j, out=out[3])
+        np.divide(mean, alone, out=out[4])  # how much slower than alone
+        np.divide(p95, seen.deadline_s, out=out[5])
+        np.log(out[:6], out=out[:6])
+        np.multiply(alone, seen.rate_hz, out=out[6])
+        np.divide(mean, seen.deadline_s, out=out[7])
+        np.minimum(out[6:8], _filled(3.0, (2, n)), out=out[6:8])
         rails = 8 + len(self.spec.rails)
-        watts = seen.energy_j * f32(1 / self.spec.interval_s)
-        out[8:rails] = np.log(np.maximum(watts, f32(0.01))) * f32(0.5)
-        np.clip(out[:rails], _LOW, _HIGH, out=out[:rails])
+        watts = out[8:rails]
+        np.multiply(seen.energy_j, 1 / self.spec.interval_s, out=watts)
+        np.maximum(watts, _filled(0.01, watts.shape), out=watts)
+        np.log(watts, out=watts)
+        watts *= 0.5
+        np.maximum(out[:rails], _filled(-4.0, (rails, n)), out=out[:rails])
+        np.minimum(out[:rails], _filled(4.0, (rails, n)), out=out[:rails])
         if np.isnan(watts).any():
-            np.nan_to_num(out[8:rails], copy=False)
+            np.nan_to_num(watts, copy=False)
 
-        rows = iter(range(rails, self.observation_size))
-        out[next(rows)] = seen.goal
-        out[next(rows)] = seen.missed * per_frame
-        out[next(rows)] = seen.dropped * per_frame
-        out[next(rows)] = served
-        out[next(rows)] = seen.temp_c * f32(0.02) - f32(1.0)
-        out[next(rows)] = seen.throttled
-        for k, accuracy in enumerate(self._accuracy):
-            out[next(rows)] = seen.accuracy_min <= accuracy + f32(FLOOR_TOLERANCE)
-            out[next(rows)] = rung == k
-        for feature in self._place_features:
-            out[next(rows)] = feature.take(place)
-        for c, steps in enumerate(self._steps):
-            out[next(rows)] = seen.granted[2 + c] * f32(1 / max(steps - 1, 1))
-        for k in range(len(self.spec.units)):
-            out[next(rows)] = seen.utilisation[k]
-            out[next(rows)] = seen.peak_utilisation[k]
+        out[rails] = seen.goal
+        np.multiply(seen.missed, per_frame, out=out[rails + 1])
+        np.multiply(seen.dropped, per_frame, out=out[rails + 2])
+        out[rails + 3] = served
+        np.multiply(seen.temp_c, 0.02, out=out[rails + 4])
+        out[rails + 4] -= 1.0
+        out[rails + 5] = seen.throttled
+        row = rails + 6
+        after = row + 2 * len(self._rungs)
+        out[row:after:2] = seen.accuracy_min <= self._meets
+        out[row + 1 : after : 2] = rung == self._rungs
+        row, after = after, after + len(self._place_features)
+        out[row:after] = self._place_features.take(place, axis=1, mode="clip")
+        row, after = after, after + len(self._steps)
+        out[row:after] = seen.granted[2:]
+        out[row:after] *= self._per_step
+        out[after::2] = seen.utilisation
+        out[after + 1 :: 2] = seen.peak_utilisation
         return out.T
 
     def see(self, telemetry: Telemetry, demand: Demand) -> Seen:
@@ -226,7 +250,9 @@ class Codec:
         if values.shape != (len(self.nvec),) or any(
             not 0 <= v < size for v, size in zip(values, self.nvec, strict=False)
         ):
-            raise InputError(f"action {np.asarray(action).tolist()!r} is outside the action space {self.nvec}")
+            raise InputError(
+                f"action {np.asarray(action).tolist()!r} is outside the action space {self.nvec}"
+            )
         column = self.indices(values[None])[:, 0].tolist()
         unit, cores = self._placements[column[1]]
         freqs = {c.name: c.freqs_hz[i] for c, i in zip(self.spec.clocks, column[2:], strict=True)}
@@ -277,7 +303,9 @@ class Codec:
         if not isinstance(data, Mapping) or set(data) != set(wanted):
             raise InputError(f"codec: needs exactly the keys {', '.join(wanted)}")
         if data["board_hash"] != spec.hash:
-            raise InputError(f"codec: made for board {data['board']!r} of another layout, not for {spec.name!r}")
+            raise InputError(
+                f"codec: made for board {data['board']!r} of another layout, not for {spec.name!r}"
+            )
         numbers = [data["frame_s"], data["frame_j"]]
         for key in ("accuracy", "latency_s"):
             if not isinstance(data[key], list) or not data[key]:
@@ -286,8 +314,12 @@ class Codec:
         if not all(isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in numbers):
             raise InputError("codec: every number must be finite and not negative")
         if data["action_view"] not in get_args(ActionView):
-            raise InputError(f"codec: action_view {data['action_view']!r}; known: {', '.join(get_args(ActionView))}")
-        points = len(data["accuracy"]) * sum(len(spec.clock(spec.unit(u).clock).freqs_hz) for u, _ in spec.placements)
+            raise InputError(
+                f"codec: action_view {data['action_view']!r}; known: {', '.join(get_args(ActionView))}"
+            )
+        points = len(data["accuracy"]) * sum(
+            len(spec.clock(spec.unit(u).clock).freqs_hz) for u, _ in spec.placements
+        )
         if len(data["latency_s"]) != points or min(numbers[:2]) <= 0 or min(data["latency_s"]) <= 0:
             raise InputError(f"codec: needs {points} positive latencies, one for each operating point")
         codec = cls.__new__(cls)

@@ -31,8 +31,9 @@ class BoardVecEnv(VecEnv):
         weights: RewardWeights | None = None,
     ) -> None:
         """`n_envs` boards of the task's model, lane i seeded with seed + i."""
+        self.task, self.weights = task, weights or RewardWeights()
         self.codec = Codec(task.model.spec, task.profile, action_view)
-        self.batch = Batch(task.model, task.profile, self.codec, task.scenarios, n_envs, weights or RewardWeights())
+        self.batch = Batch(task.model, task.profile, self.codec, task.scenarios, n_envs, self.weights)
         self.render_mode = None
         super().__init__(n_envs, observation_space(self.codec), action_space(self.codec))
         self.seed(seed)
@@ -41,6 +42,12 @@ class BoardVecEnv(VecEnv):
         self._steps = 0
         self._returns = np.zeros(n_envs, np.float64)
         self._lengths = np.zeros(n_envs, np.intp)
+
+    def twin(self, n_envs: int, *, seed: int) -> BoardVecEnv:
+        """Another batch of the same task, of another size."""
+        return BoardVecEnv(
+            self.task, n_envs, seed=seed, action_view=self.codec.action_view, weights=self.weights
+        )
 
     def reset(self) -> Any:
         """Start an episode in every lane; the first one after construction is seeded."""

@@ -55,6 +55,13 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
+    def turn_to(self, title: str) -> None:
+        """The next part of the job, with a rate of its own; nothing happens while the part is the same."""
+        if title != self._title:
+            self._title = title
+            self._progress.reset(self._task, description=title, total=None)
+            self._start_s = time.monotonic()
+
     def update(self, done: int, total: int, note: str = "") -> None:
         """`done` units of `total` are done; `note` is shown behind the bar."""
         done = min(done, total)

@@ -90,12 +90,21 @@ def main() -> int:
     )
     with folder:
         policy = folder.path / "policy.npz"
-        with Bar("training", "steps") as bar:
+        with Bar("imitating", "steps") as bar:
+
+            def on_lesson(seen: int) -> None:
+                bar.update(seen, learning.lessons)
+
+            def on_progress(steps: int, reward: float) -> None:
+                bar.turn_to("training")
+                bar.update(steps, learning.steps, f"reward {reward:.3f}")
+
             trained = train(
                 learning,
                 env,
                 tensorboard_dir=folder.path / "tensorboard",
-                on_progress=lambda steps, reward: bar.update(steps, learning.steps, f"reward {reward:.3f}"),
+                on_progress=on_progress,
+                on_lesson=on_lesson,
             )
         export(
             trained.model,

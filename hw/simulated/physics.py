@@ -14,28 +14,44 @@ from numpy.typing import NDArray
 
 F = NDArray[np.float32]
 
-LOGISTIC = np.float32(1.702)  # logistic(1.702 x) is the normal distribution function within 0.0095
-ONE = np.float32(1.0)
-HALF = np.float32(0.5)
-ZERO = np.float32(0.0)
-TINY = np.float32(1e-6)
+
+def constant(value: float) -> F:
+    """A number as an array without dimensions: NumPy reckons with one faster than with `np.float32`."""
+    return np.array(value, np.float32)
 
 
-@lru_cache(maxsize=64)
-def _filled(value: float, n: int) -> F:
-    array = np.full(n, value, np.float32)
+LOGISTIC = constant(1.702)  # logistic(1.702 x) is the normal distribution function within 0.0095
+ONE = constant(1.0)
+HALF = constant(0.5)
+MINUS_HALF = constant(-0.5)
+ZERO = constant(0.0)
+TINY = constant(1e-6)
+TENTH = constant(0.1)
+TWENTIETH = constant(0.05)
+P95 = constant(0.95)
+NORMAL_P95 = constant(1.645)  # standard deviations over the mean
+ZERO_CELSIUS_K = constant(273.15)
+REFERENCE_C = constant(50.0)
+REFERENCE_K = constant(323.15)
+
+
+@lru_cache(maxsize=256)
+def _filled(value: float, shape: tuple[int, ...]) -> F:
+    array = np.full(shape, value, np.float32)
     array.setflags(write=False)
     return array
 
 
-def at_least(x: F, low: float) -> F:
-    """`max(x, low)`, (n,); against an array of its own, since NumPy's maximum is slow against a scalar."""
-    return np.asarray(np.maximum(x, _filled(low, x.size)))
+def at_least(x: F, low: float, out: F | None = None) -> F:
+    """`max(x, low)`; against an array of its own, since NumPy's maximum is slow against a scalar."""
+    bounded: F = np.maximum(x, _filled(low, x.shape), out=out)
+    return bounded
 
 
-def at_most(x: F, high: float) -> F:
-    """`min(x, high)`, (n,)."""
-    return np.asarray(np.minimum(x, _filled(high, x.size)))
+def at_most(x: F, high: float, out: F | None = None) -> F:
+    """`min(x, high)`."""
+    bounded: F = np.minimum(x, _filled(high, x.shape), out=out)
+    return bounded
 
 
 class Share(NamedTuple):
@@ -45,17 +61,17 @@ class Share(NamedTuple):
     excess: F  # background demand on the network's busiest core, 0..1
 
 
-def core_share(cores: F, unit_cores: F, busy: F, min_share: np.float32) -> Share:
+def core_share(cores: F, unit_cores: F, busy: F, min_share: float) -> Share:
     """Fair sharing (CFS) of a unit's cores with `busy` cores of background work.
 
     Background work takes free cores first. What does not fit lands on the network's cores, one core first, and a
     parallel region waits for its slowest core; an equal-weight thread keeps at least `min_share` of a core.
     """
     excess = at_most(at_least(busy - unit_cores + cores, 0.0), 1.0)
-    return Share(at_least(ONE - excess, float(min_share)), excess)
+    return Share(at_least(ONE - excess, min_share), excess)
 
 
-def service_time(compute_s: F, stall_s: F, share: F, mem_load: F, stretch: np.float32) -> F:
+def service_time(compute_s: F, stall_s: F, share: F, mem_load: F, stretch: np.float32 | F) -> F:
     """Time of one frame (s): the compute part over the share of a core, the memory-bound part stretched by traffic.
 
     `mem_load` is background traffic over the unit's memory ceiling.
@@ -65,12 +81,15 @@ def service_time(compute_s: F, stall_s: F, share: F, mem_load: F, stretch: np.fl
 
 def _mix(which: F, one: F, zero: F) -> F:
     """`one` where `which` is 1, `zero` where it is 0."""
-    return zero + which * (one - zero)
+    mixed = one - zero
+    mixed *= which
+    mixed += zero
+    return mixed
 
 
 def _bounded(x: F) -> F:
-    """Within what `exp` in single precision bears."""
-    return at_most(at_least(x, -60.0), 60.0)
+    """Within what `exp` in single precision bears; in place."""
+    return at_most(at_least(x, -60.0, x), 60.0, x)
 
 
 class Queue(NamedTuple):
@@ -87,7 +106,7 @@ class Queue(NamedTuple):
 
 
 def serve(
-    backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F, interval_s: np.float32
+    backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F, interval_s: np.float32 | F
 ) -> Queue:
     """Frames at a steady rate into one server, first in first out, for one interval.
 
@@ -100,60 +119,61 @@ def serve(
     Agrees with an event-by-event queue (in the tests) within 2 points of miss rate and 5 % of mean latency.
     """
     period = ONE / rate_hz
-    first = phase * period
-    arrived = at_least(np.ceil((interval_s - first) * rate_hz), 0.0)
+    before_first = phase * period
+    expected = interval_s * rate_hz - phase
+    arrived = at_least(np.ceil(expected), 0.0)
+    next_phase = arrived - expected
     drift = service_s - period
     saturated = (drift > ZERO).astype(np.float32)  # 0 or 1: mixing by arithmetic is faster than by np.where
 
     # frames that find a backlog beyond their deadline never start
-    start = at_least(backlog_s - first, 0.0)
+    start = at_least(backlog_s - before_first, 0.0)
     doomed = np.minimum(at_least((start - deadline_s) * rate_hz, 0.0), arrived)
     start = np.minimum(start, deadline_s)
     queued = arrived - doomed
 
     spread = cv * service_s
-    idle_wait = np.minimum(spread * spread * HALF / at_least(-drift, 1e-6), deadline_s)
+    idle_wait = np.minimum(spread * spread * MINUS_HALF / at_most(drift, -1e-6), deadline_s)
     rest = _mix(saturated, at_least(deadline_s + HALF * service_s - period, 0.0), idle_wait)
     rest_served = _mix(saturated, at_least(deadline_s - HALF * period, 0.0), idle_wait)
 
     distance = rest - start
     reach = np.abs(distance)
-    slope = np.abs(drift) + np.float32(0.05) * spread + TINY
+    falls = (distance < ZERO).astype(np.float32)
+    sign = ONE - (falls + falls)
+    slope = np.abs(drift) + TWENTIETH * spread + TINY
     moving = np.minimum(queued, reach / slope)
     steps = at_least(moving - ONE, 0.0) * slope
-    sign = np.sign(distance)
-    travelled = sign * steps
     resting = queued - moving
     started = resting * at_most(period / service_s, 1.0)
     dropped = doomed + resting - started
 
     # late with probability Phi((wait + service - deadline) / spread), Phi by the logistic
     per_spread = LOGISTIC / at_least(spread, 1e-6)
-    x0 = _bounded((start + service_s - deadline_s) * per_spread)
-    dx = travelled * per_spread
-    dx += np.copysign(np.float32(0.1), dx)  # a frame's own width, and no division by zero
-    x1 = at_most(x0 + dx, 80.0)
-    late_moving = (np.log(ONE + np.exp(x1)) - np.log(ONE + np.exp(x0))) / (x1 - x0)
-    late_resting = ONE / (
-        ONE + np.exp(_bounded((deadline_s - rest_served - service_s) * per_spread))
-    )
+    slack = deadline_s - service_s
+    x0 = _bounded((start - slack) * per_spread)
+    width = steps * per_spread + TENTH  # with a frame's own width: no division by zero
+    x1 = at_most(np.add(x0, sign * width), 80.0)
+    late_moving = np.log((ONE + np.exp(x1)) / (ONE + np.exp(x0))) / (x1 - x0)
+    late_resting = ONE / (ONE + np.exp(_bounded((slack - rest_served) * per_spread)))
     missed = np.minimum(dropped + moving * late_moving + started * late_resting, arrived)
 
-    served = at_least(moving + started, 1e-6)
-    waits = moving * (start + HALF * travelled) + started * rest_served
-    mean = waits / served + service_s
+    served = moving + started
+    waits = moving * (start + HALF * sign * steps) + started * rest_served
+    mean = waits / at_least(served, 1e-6) + service_s
     # the wait that 95 % of the frames do not exceed: near the start of a falling wait, near the end of a rising one
     course = queued * slope
-    falling = np.maximum(start - np.float32(0.05) * course, rest_served)
-    rising = start + np.minimum(np.float32(0.95) * course, reach)
-    p95 = _mix((distance < ZERO).astype(np.float32), falling, rising) + service_s + np.float32(1.645) * spread
+    falling = np.maximum(start - TWENTIETH * course, rest_served)
+    rising = start + np.minimum(P95 * course, reach)
+    p95 = _mix(falls, falling, rising) + service_s + NORMAL_P95 * spread
 
     # the last frame's wait decides what is left over
-    next_arrival = first + arrived * period - interval_s
     last = start + sign * np.minimum(reach, at_least(queued - ONE, 0.0) * slope)
-    backlog = at_least(_mix(at_most(arrived, 1.0), last + drift + next_arrival, backlog_s - interval_s), 0.0)
-    busy = at_most(at_least(backlog_s + (moving + started) * service_s - backlog, 0.0), float(interval_s))
-    return Queue(arrived, dropped, missed, mean, p95, busy, backlog, next_arrival * rate_hz)
+    backlog = at_least(
+        _mix(at_most(arrived, 1.0), last + drift + next_phase * period, backlog_s - interval_s), 0.0
+    )
+    busy = at_most(at_least(backlog_s + served * service_s - backlog, 0.0), float(interval_s))
+    return Queue(arrived, dropped, missed, mean, p95, busy, backlog, next_phase)
 
 
 def dynamic_power(capacitance_f: F | np.float32, v2f: F) -> F:
@@ -171,15 +191,17 @@ def powered_share(busy_background: F, busy_network: F, naps: F) -> F:
     return ONE - at_least(idle - naps, 0.0)
 
 
-def leakage_exponential(temp_c: F, per_k: np.float32) -> F:
+def leakage_exponential(temp_c: F, per_k: np.float32 | F) -> F:
     """Leakage over its value at 50 C, `exp(k (T - 50))`."""
-    return np.exp(per_k * (temp_c - np.float32(50.0)))
+    growth: F = np.exp(per_k * (temp_c - REFERENCE_C))
+    return growth
 
 
-def leakage_arrhenius(temp_c: F, activation_k: np.float32) -> F:
+def leakage_arrhenius(temp_c: F, activation_k: np.float32 | F) -> F:
     """Leakage over its value at 50 C, `(T/T0)^2 exp(-C2 (1/T - 1/T0))` with T0 = 323.15 K."""
-    inverse = np.float32(323.15) / (temp_c + np.float32(273.15))
-    return np.exp((activation_k / np.float32(323.15)) * (ONE - inverse)) / (inverse * inverse)
+    inverse = REFERENCE_K / (temp_c + ZERO_CELSIUS_K)
+    growth: F = np.exp((activation_k / REFERENCE_K) * (ONE - inverse)) / (inverse * inverse)
+    return growth
 
 
 def relax(state_k: F, target_k: F, decay: F) -> F:
@@ -189,9 +211,9 @@ def relax(state_k: F, target_k: F, decay: F) -> F:
 
 def hysteresis(level: NDArray[np.intp], temp_c: F, trips_c: F, hysteresis_k: F) -> NDArray[np.intp]:
     """The level after this temperature: up at a trip, down only when cooled by the hysteresis below it."""
-    up = np.zeros(level.shape, np.uint8)
-    stay = np.zeros(level.shape, np.uint8)
+    up, stay = np.zeros((2, *level.shape), np.uint8)
     for trip, hyst in zip(trips_c, hysteresis_k, strict=True):
-        up += temp_c >= trip
-        stay += temp_c >= trip - hyst
-    return np.maximum(up, np.minimum(level.astype(np.uint8), stay)).astype(np.intp)
+        up += (temp_c >= trip).view(np.uint8)
+        stay += (temp_c >= trip - hyst).view(np.uint8)
+    after: NDArray[np.intp] = np.maximum(up, np.minimum(level.astype(np.uint8), stay)).astype(np.intp)
+    return after

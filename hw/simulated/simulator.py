@@ -24,9 +24,15 @@ F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
 _BITS = 12
 # the normal distribution in 4096 equally likely steps, from -3.7 to 3.7: a look-up a draw
-_NORMALS = np.array(
-    [NormalDist().inv_cdf((k + 0.5) / 2**_BITS) for k in range(2**_BITS)], dtype=np.float32
+_NORMALS = np.array([NormalDist().inv_cdf((k + 0.5) / 2**_BITS) for k in range(2**_BITS)], dtype=np.float32)
+_GAMMA = np.array(0x9E3779B97F4A7C15, np.uint64)  # SplitMix64
+_MIXING = tuple(
+    (np.array(shift, np.uint64), np.array(factor, np.uint64))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 )
+_LAST_SHIFT, _MASK, _SECOND, _UNIFORM = (np.array(k, np.uint64) for k in (31, 2**_BITS - 1, 32 - _BITS, 40))
+_NAN = physics.constant(np.nan)
+_UNIFORM_STEP = physics.constant(2.0**-24)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +57,7 @@ class Interval:
     exact_power_w: F  # (rails, n) mean over the interval; no controller sees it
     exact_temp_c: F  # (n,) at the end
     unmetered_w: F  # (n,) rest of the board and fan, on no meter
+    alone_s: F  # (n,) profile latency of the granted point; everybody who holds the profile knows it
 
 
 class Simulator:
@@ -65,33 +72,49 @@ class Simulator:
         self.model, self.profile, self.n = model, profile, n
         self.tables = tables = build_tables(model, profile)
         spec = model.spec
-        self._interval_s = np.float32(spec.interval_s)
+        self._interval_s = physics.constant(spec.interval_s)
+        self._per_s = physics.constant(1 / spec.interval_s)
         self._units = len(spec.units)
         self._rails = len(spec.rails)
         self._clocks = len(spec.clocks)
         big = spec.placements.index((spec.big_unit.name, spec.big_unit.cores))
         self.initial_knobs = np.array([0, big] + [0] * self._clocks, np.intp)
-        self._stall_s = [np.float32(s + model.switching.control_path_s) for s in model.stall_s]
-        self._min_share = np.float32(model.contention.min_share)
-        self._stretch = np.float32(model.contention.stall_stretch)
+        stalls = [s + model.switching.control_path_s for s in model.stall_s]
+        self._change_s = [
+            physics.constant(s) for s in (model.switching.rung_s, model.switching.migration_s, *stalls)
+        ]
+        self._change_w = physics.constant(model.switching.energy_j / spec.interval_s)
+        self._stretch = physics.constant(model.contention.stall_stretch)
         self._fan_trips = np.array(model.thermal.fan_trips_c, np.float32)
         self._fan_hysteresis = np.full(len(self._fan_trips), model.thermal.fan_hysteresis_k, np.float32)
         self._trips = np.array([t.trip_c for t in model.throttle], np.float32)
         self._trip_hysteresis = np.array([t.hysteresis_k for t in model.throttle], np.float32)
-        self._duty_w = np.array(model.thermal.fan_duty, np.float32) * np.float32(model.fan_w)
-        self._farads = [(np.float32(u.cluster_nf * 1e-9), np.float32(u.background_nf * 1e-9)) for u in model.units]
+        self._leakage = [
+            (physics.leakage_arrhenius, physics.constant(u.leak_activation_k))
+            if u.leak_activation_k
+            else (physics.leakage_exponential, physics.constant(u.leak_per_k))
+            for u in model.units
+        ]
+        self._off_w = np.array([[u.off_w] for u in model.units], np.float32)
+        # powering down is put off after every frame: share of the interval, per frame
+        self._nap = np.array([[min(u.off_after_s, 1e3) / spec.interval_s] for u in model.units], np.float32)
+        self._rail_laws = [
+            [physics.constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k)] for r in model.rails
+        ]
         idle = sum(model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0).values())
         self._idle_w = np.float32(idle)
-        self._variance = tables.accuracy * (1 - tables.accuracy)
+        clocks = tables.unit_clock
+        in_order = clocks == tuple(range(self._clocks))
+        self._unit_rows: slice | list[int] = slice(2, None) if in_order else [2 + c for c in clocks]
 
-        self._key = np.zeros(n, np.uint64)  # of a board's noise, drawn from its generator
-        self._tick = np.zeros(n, np.uint64)
+        self._noise = np.zeros(n, np.uint64)  # a board's count, from a key that its generator drew
         self.granted = np.repeat(self.initial_knobs[:, None], n, axis=1)
         self._queued = np.zeros(n, np.float32)  # backlog in frames
         self._phase = np.zeros(n, np.float32)
         self._heat = np.zeros((2, n), np.float32)
         self._fan = np.zeros(n, np.intp)
         self._trip = np.zeros(n, np.intp)
+        self._tripped = False  # whether any may be above 0
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
         self.busy = np.zeros((self._units, n), np.float32)
@@ -112,14 +135,13 @@ class Simulator:
             if seeds is not None and seeds[k] is not None:
                 rng = np.random.default_rng(seeds[k])
                 self._gain[:, lane] = 1 + spread * rng.standard_normal(self._rails, dtype=np.float32)
-                self._key[lane] = rng.integers(2**64, dtype=np.uint64)
-                self._tick[lane] = 0
+                self._noise[lane] = rng.integers(2**64, dtype=np.uint64)
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
         self._phase[index] = 0
         self._fan[index] = 0
         self._trip[index] = 0
-        _, r1, _, r2, offset = self.tables.thermal[:, 0]
+        _, r1, _, r2, offset, _ = self.tables.thermal[:, 0]
         self._heat[0, index] = r1 * self._idle_w
         self._heat[1, index] = r2 * self._idle_w + offset
         self._before_w[:, index] = self._idle_w / self._rails
@@ -131,7 +153,7 @@ class Simulator:
         """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
         twin.n = n
-        for name in ("_key", "_tick", "_queued", "_phase", "_fan", "_trip", "mem_gbps", "ambient_c"):
+        for name in ("_noise", "_queued", "_phase", "_fan", "_trip", "mem_gbps", "ambient_c"):
             setattr(twin, name, np.repeat(getattr(self, name)[lane : lane + 1], n, axis=0))
         for name in ("granted", "_heat", "_before_w", "_gain", "busy"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
@@ -140,7 +162,7 @@ class Simulator:
     @property
     def start_temp_c(self) -> float:
         """Temperature of a board just reset (deg C), as its sensor shows it."""
-        _, r1, _, r2, offset = self.tables.thermal[:, 0]
+        _, r1, _, r2, offset, _ = self.tables.thermal[:, 0]
         exact = np.float32(25.0) + (r1 + r2) * self._idle_w + offset
         return float(read_temperature(exact, self.model.sensor.temp_step_c))
 
@@ -157,51 +179,57 @@ class Simulator:
 
     def _coming_noise(self) -> tuple[F, F, F]:
         """Two normals and a uniform number for each board, (n,): SplitMix64 of its key and how far it has come."""
-        self._tick += np.uint64(1)
-        x = self._key + self._tick * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        words = (x ^ (x >> np.uint64(31))).view(np.uint32)
-        low, high = words[::2], words[1::2]
-        last = np.uint32(2**_BITS - 1)
-        uniform = (high >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
-        return _NORMALS.take(low & last), _NORMALS.take(low >> np.uint32(32 - _BITS)), uniform
+        x = self._noise
+        x += _GAMMA
+        for shift, factor in _MIXING:
+            mixed = x >> shift
+            mixed ^= x
+            mixed *= factor
+            x = mixed
+        x = x ^ (x >> _LAST_SHIFT)
+        first, second = x & _MASK, (x >> _SECOND) & _MASK  # their look-ups want signed numbers
+        uniform = (x >> _UNIFORM).view(np.int64).astype(np.float32)
+        uniform *= _UNIFORM_STEP
+        return _NORMALS.take(first.view(np.int64)), _NORMALS.take(second.view(np.int64)), uniform
 
     def step(self, knobs: I, rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
-        tables, interval_s = self.tables, self._interval_s
+        tables, interval_s, units = self.tables, self._interval_s, self._units
         jitter, label_noise, coin = self._coming_noise()
 
         # what the kernel grants, and what the change costs
         granted = knobs.copy()
-        for c in range(self._clocks):
-            np.minimum(granted[2 + c], tables.caps[c].take(self._trip), out=granted[2 + c])
-        throttled = (granted != knobs).any(axis=0)
-        changed = granted != self.granted
+        throttled = np.zeros(self.n, np.bool_)
+        if self._tripped:
+            for c in range(self._clocks):
+                cap = tables.caps[c].take(self._trip)
+                throttled |= cap < knobs[2 + c]
+                np.minimum(granted[2 + c], cap, out=granted[2 + c])
+        changed = (granted != self.granted).astype(np.float32)
         self.granted = granted
-        switched = np.empty((3, self.n), np.float32)
-        switched[:2] = changed[:2]
-        switched[2] = changed[2:].any(axis=0)
-        costs = self.model.switching
-        stall_s = switched[0] * np.float32(costs.rung_s) + switched[1] * np.float32(costs.migration_s)
-        for c in range(self._clocks):
-            stall_s += changed[2 + c] * self._stall_s[c]
+        stall_s = changed[0] * self._change_s[0]
+        for row, cost_s in zip(changed[1:], self._change_s[1:], strict=True):
+            stall_s += row * cost_s
+        for row in changed[3:]:
+            np.maximum(changed[2], row, out=changed[2])
+        switched = changed[:3]
 
         # service time under contention
         rung, place = granted[0], granted[1]
-        unit = tables.placement_unit.take(place)
-        cores = tables.placement_cores.take(place)
-        here = np.stack([(unit == u) for u in range(self._units)]).astype(np.float32)
-        step = granted[2 + tables.unit_clock[0]]
-        for u in range(1, self._units):
-            step = step + (unit == u) * (granted[2 + tables.unit_clock[u]] - step)
-        point = (rung * len(tables.placement_unit) + place) * tables.point_steps + step
-        compute_s, memory_s, cv, own_w, memory_w = (row.take(point) for row in tables.point)
+        steps = granted[self._unit_rows]
+        step = steps[0]
+        for u in range(1, units):
+            step = step + tables.at_unit[u].take(place) * (steps[u] - step)
+        point = (rung * tables.at_unit.shape[1] + place) * tables.point_steps + step
+        at_place = tables.placement.take(place, axis=1, mode="clip")  # "clip" only spares a check
+        here, (cores, unit_cores, mem_per_gbps) = at_place[:units], at_place[units:]
+        compute_s, memory_s, cv, own_w, memory_w, alone_s = tables.point.take(point, axis=1, mode="clip")
         busy = (here * self.busy).sum(axis=0)
-        mem_load = self.mem_gbps * tables.mem_per_gbps.take(unit)
-        share = physics.core_share(cores, tables.unit_cores.take(unit), busy, self._min_share)
+        share = physics.core_share(cores, unit_cores, busy, self.model.contention.min_share)
+        mem_load = self.mem_gbps * mem_per_gbps
         service_s = physics.service_time(compute_s, memory_s, share.share, mem_load, self._stretch)
-        spread = cv / np.sqrt(physics.at_least(rate_hz * interval_s, 1.0))  # of the mean over the interval's frames
+        # spread of the mean over the interval's frames
+        spread = cv / np.sqrt(physics.at_least(rate_hz * interval_s, 1.0))
         service_s *= physics.at_least(physics.ONE + jitter * spread, 0.5)
 
         # the queue
@@ -212,76 +240,72 @@ class Simulator:
         dropped = np.floor(queue.dropped + coin)  # expected counts rounded to whole frames without bias
         missed = np.minimum(np.floor(queue.missed + coin), queue.arrived)
         served = physics.at_least(queue.arrived - dropped, 0.0)
+        deviation = np.sqrt(served * tables.variance.take(rung))
+        hits = served * tables.accuracy.take(rung) + label_noise * deviation
+        right = np.minimum(physics.at_least(np.rint(hits), 0.0), served)
+        accuracy: F = np.divide(right, physics.at_least(served, 1.0))
         nothing = served < physics.HALF
-        some = physics.at_least(served, 1.0)
-        hits = served * tables.accuracy.take(rung) + label_noise * np.sqrt(served * self._variance.take(rung))
-        accuracy = np.minimum(physics.at_least(np.rint(hits), 0.0), served) / some
-        latency_mean_s, latency_p95_s = queue.latency_mean_s, queue.latency_p95_s
         if nothing.any():
-            missing = np.where(nothing, np.float32(np.nan), physics.ZERO)
-            latency_mean_s, latency_p95_s, accuracy = latency_mean_s + missing, latency_p95_s + missing, accuracy + missing
+            missing = np.where(nothing, _NAN, physics.ZERO)
+            for row in (queue.latency_mean_s, queue.latency_p95_s, accuracy):
+                row += missing
 
         # power
-        on = queue.busy_s * (physics.ONE / interval_s)
-        working = on * ((compute_s + memory_s) / service_s)
+        on = queue.busy_s * self._per_s
+        working = on * (alone_s / service_s)
         temp_c = self.ambient_c + self._heat[0] + self._heat[1]
+        cluster_w, leak_w, core_w = tables.power.take(steps + tables.power_start, axis=1, mode="clip")
+        growth = np.empty((units, self.n), np.float32)
+        for u, (law, coefficient) in enumerate(self._leakage):
+            growth[u] = law(temp_c, coefficient)
+        on_here = here * on
+        powered = physics.powered_share(self.busy, on_here, here * self._nap * served)
+        yielded = physics.at_least(share.excess - physics.HALF, 0.0)
+        background = self.busy - on_here * yielded
         watts = np.empty((self._rails, self.n), np.float32)
-        utilisation = np.empty((self._units, self.n), np.float32)
-        peak = np.empty((self._units, self.n), np.float32)
-        naps = served * (physics.ONE / interval_s)
-        for u, law in enumerate(self.model.units):
-            f = granted[2 + tables.unit_clock[u]]
-            v2f, leak_w = tables.v2f[u].take(f), tables.leak_w[u].take(f)
-            on_here = on * here[u]
-            yielded = on_here * physics.at_least(share.excess - physics.HALF, 0.0)
-            background = self.busy[u] - yielded
-            leak = (
-                physics.leakage_arrhenius(temp_c, np.float32(law.leak_activation_k))
-                if law.leak_activation_k
-                else physics.leakage_exponential(temp_c, np.float32(law.leak_per_k))
-            )
-            delay = np.float32(min(law.off_after_s, 1e3))
-            powered = physics.powered_share(self.busy[u], on_here, naps * delay * here[u])
-            cluster, per_core = self._farads[u]
-            watts[u] = (
-                (physics.dynamic_power(cluster, v2f) + leak_w * leak - np.float32(law.off_w)) * powered
-                + np.float32(law.off_w)
-                + physics.dynamic_power(per_core, v2f) * background
-                + own_w * working * here[u]
-            )
-            utilisation[u] = physics.at_most((background + cores * on_here) / tables.unit_cores[u], 1.0)
-            alone = physics.at_most(self.busy[u], 1.0)
-            peak[u] = np.maximum(on_here + (physics.ONE - on_here) * share.excess * here[u], alone)
-        for r, rail in enumerate(self.model.rails):
-            w = np.float32(rail.base_w) + np.float32(rail.w_per_gbps) * self.mem_gbps
-            if rail.per_k:
-                w = w * physics.leakage_exponential(temp_c, np.float32(rail.per_k))
+        unit_w = watts[:units]
+        np.multiply(leak_w, growth, out=unit_w)
+        unit_w += cluster_w
+        unit_w -= self._off_w
+        unit_w *= powered
+        unit_w += self._off_w
+        unit_w += core_w * background
+        unit_w += here * (own_w * working + (stall_s > physics.ZERO) * self._change_w)
+        for row, law_of, rail in zip(watts[units:], self._rail_laws, self.model.rails, strict=True):
+            base_w, w_per_gbps, per_k = law_of
+            row[:] = base_w
             if rail.w_per_gbps:
-                w = w + memory_w * working
-            watts[self._units + r] = w
-        watts[: self._units] += here * ((stall_s > 0) * np.float32(costs.energy_j / interval_s))
+                row += w_per_gbps * self.mem_gbps
+            if rail.per_k:
+                row *= physics.leakage_exponential(temp_c, per_k)
+            if rail.w_per_gbps:
+                row += memory_w * working
+        utilisation = physics.at_most((background + here * (cores * on)) / tables.unit_cores, 1.0)
+        peak = here * (on + (physics.ONE - on) * share.excess)
+        np.maximum(peak, physics.at_most(self.busy, 1.0), out=peak)
 
         # heat
-        decay1, r1, decay2, r2, offset = (row.take(self._fan) for row in tables.thermal)
+        decay1, r1, decay2, r2, offset, unmetered_w = tables.thermal.take(self._fan, axis=1, mode="clip")
         total_w = watts.sum(axis=0)
         self._heat[0] = physics.relax(self._heat[0], r1 * total_w, decay1)
         self._heat[1] = physics.relax(self._heat[1], r2 * total_w + offset, decay2)
-        unmetered_w = np.float32(self.model.board_base_w) + self._duty_w.take(self._fan)
         exact_temp_c = self.ambient_c + self._heat[0] + self._heat[1]
         self._fan = physics.hysteresis(self._fan, exact_temp_c, self._fan_trips, self._fan_hysteresis)
-        if len(self._trips) and (exact_temp_c.max() >= self._trips[0] or self._trip.any()):
+        if len(self._trips) and (self._tripped or exact_temp_c.max() >= self._trips[0]):
             self._trip = physics.hysteresis(self._trip, exact_temp_c, self._trips, self._trip_hysteresis)
+            self._tripped = bool(self._trip.any())
 
         # what the meters make of it
         sensor = self.model.sensor
-        reading_w = read_power(
+        energy_j = read_power(
             watts,
             self._before_w,
             self._gain,
             window_s=sensor.window_s,
             step_w=sensor.step_w,
-            interval_s=float(interval_s),
+            interval_s=self.model.spec.interval_s,
         )
+        energy_j *= interval_s
         self._before_w = watts
         return Interval(
             asked=knobs,
@@ -290,10 +314,10 @@ class Simulator:
             served=served,
             missed=missed,
             dropped=dropped,
-            latency_mean_s=latency_mean_s,
-            latency_p95_s=latency_p95_s,
+            latency_mean_s=queue.latency_mean_s,
+            latency_p95_s=queue.latency_p95_s,
             accuracy=accuracy,
-            energy_j=reading_w * interval_s,
+            energy_j=energy_j,
             temp_c=read_temperature(exact_temp_c, sensor.temp_step_c),
             utilisation=utilisation,
             peak_utilisation=peak,
@@ -302,4 +326,5 @@ class Simulator:
             exact_power_w=watts,
             exact_temp_c=exact_temp_c,
             unmetered_w=unmetered_w,
+            alone_s=alone_s,
         )

@@ -18,19 +18,20 @@ I = NDArray[np.intp]  # noqa: E741
 class Tables:
     """Arrays by rung (R), placement (P), frequency index (S, padded to the longest clock), unit (U), clock (C)."""
 
-    point: F  # (5, R*P*S): compute_s, stall_s, coefficient of variation, network's own W, network's memory W
+    # (6, R*P*S): compute_s, stall_s, coefficient of variation, network's own W, network's memory W, latency
+    point: F
     point_steps: int  # S
     flat_points: I  # (2 + C, points): the profile's points as knob indices, other clocks at their lowest
     accuracy: F  # (R,)
-    placement_unit: I  # (P,)
-    placement_cores: F  # (P,)
-    unit_cores: F  # (U,)
+    variance: F  # (R,): of a frame's being right
+    placement: F  # (U + 3, P): 1 at its unit, cores, the unit's cores, 1 / the unit's memory ceiling
+    at_unit: I  # (U, P): 1 at the placement's unit, as whole numbers
+    unit_cores: F  # (U, 1)
     unit_clock: tuple[int, ...]
-    mem_per_gbps: F  # (U,): 1 / the unit's memory ceiling
-    v2f: tuple[F, ...]  # per unit, by frequency index: V^2 f
-    leak_w: tuple[F, ...]  # per unit, by frequency index: at 50 C
+    power: F  # (3, U*S), unit by unit: cluster's dynamic W, leakage W at 50 C, dynamic W of a busy core
+    power_start: I  # (U, 1): where a unit's columns start
     caps: I  # (C, levels): highest frequency index at a throttle level
-    thermal: F  # (5, levels): decay1, R1, decay2, R2, offset by fan level
+    thermal: F  # (6, levels): decay1, R1, decay2, R2, offset, unmetered W by fan level
 
 
 def build_tables(model: BoardModel, profile: Profile) -> Tables:
@@ -44,8 +45,8 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     placements = spec.placements
     steps = max(len(c.freqs_hz) for c in spec.clocks)
     shape = (len(profile.rungs), len(placements), steps)
-    point = np.zeros((5, *shape), np.float32)
-    point[0] = 1.0  # padding is never reached; a second keeps divisions finite
+    point = np.zeros((6, *shape), np.float32)
+    point[[0, 5]] = 1.0  # padding is never reached; a second keeps divisions finite
     flat = []
     lowest = {c.name: c.freqs_hz[0] for c in spec.clocks}
     clock_names = [c.name for c in spec.clocks]
@@ -55,7 +56,8 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         idle = model.idle_rail_w({**lowest, unit.clock: p.freq_hz}, model.reference_temp_c)
         memory = sum(max(0.0, p.rail_power_w[r.name] - idle[r.name]) for r in model.rails if r.w_per_gbps)
         own = max(0.0, p.power_w - idle[p.unit])
-        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, p.latency_std_s / p.latency_mean_s, own, memory)
+        cv = p.latency_std_s / p.latency_mean_s
+        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, cv, own, memory, p.latency_mean_s)
         knobs = [p.rung - 1, place] + [0] * len(clock_names)
         knobs[2 + clock_names.index(unit.clock)] = step
         flat.append(knobs)
@@ -66,12 +68,13 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
             stall = _constant_part(1.0 / freqs, total)
             point[1, rung, place, : len(freqs)] = stall
             point[0, rung, place, : len(freqs)] = total - stall
-    v2f, leak = [], []
-    for u in model.units:
+    power = np.zeros((3, len(model.units), steps), np.float32)
+    for i, u in enumerate(model.units):
         clock = spec.clock(u.clock)
         volts, hertz = np.array(clock.volts), np.array(clock.freqs_hz)
-        v2f.append((volts**2 * hertz).astype(np.float32))
-        leak.append(np.array([leak_scale(u, v) for v in clock.volts], np.float32))
+        power[0, i, : len(volts)] = u.cluster_nf * 1e-9 * volts**2 * hertz
+        power[1, i, : len(volts)] = [leak_scale(u, v) for v in clock.volts]
+        power[2, i, : len(volts)] = u.background_nf * 1e-9 * volts**2 * hertz
     regimes = [model.thermal.regime(level) for level in range(len(model.thermal.fan_duty))]
     thermal = [
         [
@@ -80,26 +83,36 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
             np.exp(-spec.interval_s / r.tau_s[1]),
             r.r_k_per_w[1],
             r.offset_k,
+            model.board_base_w + duty * model.fan_w,
         ]
-        for r in regimes
+        for r, duty in zip(regimes, model.thermal.fan_duty, strict=True)
     ]
     caps = [
         [len(c.freqs_hz) - 1]
-        + [int(np.searchsorted(c.freqs_hz, t.caps_hz.get(c.name, c.max_hz) * (1 + 1e-9))) - 1 for t in model.throttle]
+        + [
+            int(np.searchsorted(c.freqs_hz, t.caps_hz.get(c.name, c.max_hz) * (1 + 1e-9))) - 1
+            for t in model.throttle
+        ]
         for c in spec.clocks
     ]
+    accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
+    at_unit = np.array([[name == u.name for name, _ in placements] for u in spec.units], np.intp)
+    cores = [n for _, n in placements]
+    of_unit = [
+        (u.cores, 1.0 / u.mem_ceiling_gbps) for name, _ in placements for u in model.units if u.name == name
+    ]
     return Tables(
-        point=point.reshape(5, -1),
+        point=point.reshape(6, -1),
         point_steps=steps,
         flat_points=np.array(flat, np.intp).T.copy(),
-        accuracy=np.array([r.accuracy for r in profile.rungs], np.float32),
-        placement_unit=np.array([[u.name for u in spec.units].index(name) for name, _ in placements], np.intp),
-        placement_cores=np.array([n for _, n in placements], np.float32),
-        unit_cores=np.array([u.cores for u in spec.units], np.float32),
+        accuracy=accuracy,
+        variance=accuracy * (1 - accuracy),
+        placement=np.array([*at_unit, cores, *zip(*of_unit, strict=True)], np.float32),
+        at_unit=at_unit,
+        unit_cores=np.array([[u.cores] for u in spec.units], np.float32),
         unit_clock=tuple(clock_names.index(u.clock) for u in spec.units),
-        mem_per_gbps=np.array([1.0 / u.mem_ceiling_gbps for u in model.units], np.float32),
-        v2f=tuple(v2f),
-        leak_w=tuple(leak),
+        power=power.reshape(3, -1),
+        power_start=np.arange(0, power[0].size, steps)[:, None],
         caps=np.array(caps, np.intp),
         thermal=np.array(thermal, np.float32).T.copy(),
     )
