@@ -81,7 +81,10 @@ def lessons(
 
 
 def imitate(
-    model: OnPolicyAlgorithm, observations: NDArray[np.float32], actions: NDArray[np.int64], rng: np.random.Generator
+    model: OnPolicyAlgorithm,
+    observations: NDArray[np.float32],
+    actions: NDArray[np.int64],
+    rng: np.random.Generator,
 ) -> float:
     """Fit the policy of a PPO or MaskablePPO to the lessons; returns the last mean log-likelihood of an action."""
     policy: Any = model.policy

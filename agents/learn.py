@@ -59,9 +59,7 @@ class Trained:
 class _Report(BaseCallback):
     """Writes the environment's statistics to the log, tells of progress, lets the entropy bonus fade."""
 
-    def __init__(
-        self, config: LearnConfig, env: VecEnv, on_progress: Callable[[int, float], None] | None
-    ) -> None:
+    def __init__(self, config: LearnConfig, env: VecEnv, on_progress: Callable[[int, float], None] | None) -> None:
         super().__init__()
         self._config = config
         self._pop: Callable[[], dict[str, float]] = getattr(env, "pop_statistics", dict)
@@ -251,7 +249,5 @@ def _array(parameter: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def _minibatch(total: int, wanted: int) -> int:
     """The divisor of `total` nearest to `wanted` in ratio: SB3 warns of a truncated last minibatch."""
-    divisors = {
-        d for k in range(1, math.isqrt(total) + 1) if total % k == 0 for d in (k, total // k) if d > 1
-    }
+    divisors = {d for k in range(1, math.isqrt(total) + 1) if total % k == 0 for d in (k, total // k) if d > 1}
     return min(divisors, key=lambda d: (abs(math.log(d / wanted)), d))

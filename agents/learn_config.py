@@ -20,18 +20,18 @@ class LearnConfig:
     """
 
     algo: Algo = "ppo"
-    steps: int = 2_000_000  # environment steps, all environments together
-    n_envs: int = 256
+    steps: int = 2_400_000  # environment steps, all environments together
+    n_envs: int = 512
     seed: int = 0
-    learning_rate: float = 1e-3  # decays linearly to a twentieth
-    gamma: float = 0.3  # an interval reaches little further than the next: a backlog, a switch, a kelvin
-    lessons: int = 20_000  # observations of the teacher to start from; 0 starts from nothing
+    learning_rate: float = 1.5e-3  # decays linearly to a twentieth
+    gamma: float = 0.4  # an interval reaches little further than the next: a backlog, a switch, a kelvin
+    lessons: int = 30_000  # observations of the teacher to start from; 0 starts from nothing
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
     batch_size: int = 2048
     # PPO and MaskablePPO
-    n_steps: int = 32  # per environment and rollout
-    n_epochs: int = 4
+    n_steps: int = 16  # per environment and rollout
+    n_epochs: int = 3
     gae_lambda: float = 0.9
     clip_range: float = 0.2
     ent_coef: float = 0.005  # decays linearly to a tenth: explore first, commit later
@@ -46,16 +46,12 @@ class LearnConfig:
 
     def __post_init__(self) -> None:
         if self.algo not in ALGOS:
-            raise InputError.at(
-                "algo", "no such algorithm", value=self.algo, want=f"known: {', '.join(ALGOS)}"
-            )
+            raise InputError.at("algo", "no such algorithm", value=self.algo, want=f"known: {', '.join(ALGOS)}")
         for name in ("steps", "n_envs", "batch_size", "n_steps", "n_epochs", "gradient_steps"):
             if getattr(self, name) < 1:
                 raise InputError.at(name, "too low", value=getattr(self, name), want="at least 1")
         if self.algo != "dqn" and self.n_envs * self.n_steps < 2:
-            raise InputError.at(
-                "n_steps", "too low", value=self.n_steps, want="a rollout of at least 2 steps"
-            )
+            raise InputError.at("n_steps", "too low", value=self.n_steps, want="a rollout of at least 2 steps")
         if self.lessons < 0:
             raise InputError.at("lessons", "too low", value=self.lessons, want="at least 0")
         if not 0 <= self.gamma <= 1:

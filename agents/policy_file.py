@@ -151,9 +151,7 @@ def _parse_array(path: str | Path, name: str, data: bytes) -> NDArray[Any]:
         raise InputError.at(path, "unknown array format", column=name)
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     if dtype.hasobject:
-        raise InputError.at(
-            path, "holds a pickled object", column=name, want="plain numbers; nothing was unpickled"
-        )
+        raise InputError.at(path, "holds a pickled object", column=name, want="plain numbers; nothing was unpickled")
     want = np.dtype(np.uint8) if name in ("header.npy", "sha256.npy") else np.dtype("<f4")
     if dtype != want or (fortran and len(shape) > 1):
         raise InputError.at(path, f"holds {dtype}", column=name, want=f"{want} in C order")
@@ -196,9 +194,7 @@ def _check_header(path: str | Path, header: Header) -> None:
             raise InputError.at(path, "header: wrong type", column=name, want=f"a {kind.__name__}")
     if header.activation not in ACTIVATIONS:
         want = f"one of {', '.join(ACTIVATIONS)}"
-        raise InputError.at(
-            path, "unknown activation", column="activation", value=header.activation, want=want
-        )
+        raise InputError.at(path, "unknown activation", column="activation", value=header.activation, want=want)
     for name, counts in (("sizes", header.sizes), ("nvec", header.nvec)):
         if not counts or not all(type(n) is int and 1 <= n <= MAX_BYTES for n in counts):
             raise InputError.at(path, "header: not a list of counts", column=name, value=counts)

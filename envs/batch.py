@@ -178,6 +178,11 @@ class Batch:
             )
         )
 
+    def inject(self) -> None:
+        """Put the load of the coming interval on every board; `step` does so itself."""
+        now = self.now
+        self.simulator.inject(now[LOAD:], now[MEM], now[AMBIENT])
+
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """(n, sum(nvec)) legal actions under the coming demand."""
         return self.codec.masks(self.now[FLOOR])
@@ -185,7 +190,7 @@ class Batch:
     def step(self, actions: npt.NDArray[np.integer[Any]]) -> Step:
         """One interval of every lane under (n, len(nvec)) actions."""
         now = self.now
-        self.simulator.inject(now[LOAD:], now[MEM], now[AMBIENT])
+        self.inject()
         interval = self.simulator.step(self.codec.indices(actions), now[RATE], now[DEADLINE])
         accuracy = self._accuracy.take(interval.granted[0])
         terms = reward_terms(

@@ -141,9 +141,7 @@ class Codec:
         step = granted[2 + self._unit_clock[0]]
         for u in range(1, len(self._unit_clock)):
             step = step + (unit == u) * (granted[2 + self._unit_clock[u]] - step)
-        latency_s: Floats = self._latency.take(
-            (rung * len(self._placements) + place) * max(self._steps) + step
-        )
+        latency_s: Floats = self._latency.take((rung * len(self._placements) + place) * max(self._steps) + step)
         return latency_s
 
     def encode(self, seen: Seen) -> Floats:
@@ -250,9 +248,7 @@ class Codec:
         if values.shape != (len(self.nvec),) or any(
             not 0 <= v < size for v, size in zip(values, self.nvec, strict=False)
         ):
-            raise InputError(
-                f"action {np.asarray(action).tolist()!r} is outside the action space {self.nvec}"
-            )
+            raise InputError(f"action {np.asarray(action).tolist()!r} is outside the action space {self.nvec}")
         column = self.indices(values[None])[:, 0].tolist()
         unit, cores = self._placements[column[1]]
         freqs = {c.name: c.freqs_hz[i] for c, i in zip(self.spec.clocks, column[2:], strict=True)}
@@ -303,9 +299,7 @@ class Codec:
         if not isinstance(data, Mapping) or set(data) != set(wanted):
             raise InputError(f"codec: needs exactly the keys {', '.join(wanted)}")
         if data["board_hash"] != spec.hash:
-            raise InputError(
-                f"codec: made for board {data['board']!r} of another layout, not for {spec.name!r}"
-            )
+            raise InputError(f"codec: made for board {data['board']!r} of another layout, not for {spec.name!r}")
         numbers = [data["frame_s"], data["frame_j"]]
         for key in ("accuracy", "latency_s"):
             if not isinstance(data[key], list) or not data[key]:
@@ -314,12 +308,8 @@ class Codec:
         if not all(isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in numbers):
             raise InputError("codec: every number must be finite and not negative")
         if data["action_view"] not in get_args(ActionView):
-            raise InputError(
-                f"codec: action_view {data['action_view']!r}; known: {', '.join(get_args(ActionView))}"
-            )
-        points = len(data["accuracy"]) * sum(
-            len(spec.clock(spec.unit(u).clock).freqs_hz) for u, _ in spec.placements
-        )
+            raise InputError(f"codec: action_view {data['action_view']!r}; known: {', '.join(get_args(ActionView))}")
+        points = len(data["accuracy"]) * sum(len(spec.clock(spec.unit(u).clock).freqs_hz) for u, _ in spec.placements)
         if len(data["latency_s"]) != points or min(numbers[:2]) <= 0 or min(data["latency_s"]) <= 0:
             raise InputError(f"codec: needs {points} positive latencies, one for each operating point")
         codec = cls.__new__(cls)

@@ -54,7 +54,7 @@ class ControlEnv(gym.Env[Floats, Any]):
         self.board, self.profile, self.scenarios = board, profile, tuple(scenarios)
         self.codec = Codec(board.spec, profile, action_view)
         self.weights = weights or RewardWeights()
-        self.observation_space = observation_space(self.codec)
+        self.observation_space = observation_space(self.codec)  # type: ignore[assignment]
         self.action_space = action_space(self.codec)
         self._next: int | None = None
         self._telemetry: Telemetry | None = None

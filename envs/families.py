@@ -59,9 +59,7 @@ def generate(
         raise InputError(f"profile {profile.name!r} is of board {profile.board!r}, not {spec.name!r}")
     if not duration_s >= spec.interval_s:
         raise InputError(f"scenario of {duration_s!r} s: shorter than one interval of {spec.interval_s:g} s")
-    clockwork = Clockwork(
-        duration_s=round(duration_s / spec.interval_s) * spec.interval_s, interval_s=spec.interval_s
-    )
+    clockwork = Clockwork(duration_s=round(duration_s / spec.interval_s) * spec.interval_s, interval_s=spec.interval_s)
     plan = PLANS[family](rng, clockwork, len(spec.units))
     t_s = _row_times(rng, plan)
     at_load = np.searchsorted(plan.load_t_s, t_s, side="right") - 1
@@ -144,8 +142,7 @@ def _demands(
     loaded_s = latency_s * _slowdown(room, used, load[:, unit])  # (m, points)
 
     out = {
-        column: np.empty(len(number))
-        for column in ("rate_hz", "deadline_s", "accuracy_min", "energy_budget_j", "goal")
+        column: np.empty(len(number)) for column in ("rate_hz", "deadline_s", "accuracy_min", "energy_budget_j", "goal")
     }
     for which in np.unique(number):
         rows = number == which

@@ -12,6 +12,7 @@ from envs.task import open_task
 from envs.vector import BoardVectorEnv
 from hw.simulated.board import SimBoard
 
+
 def make_control_env(
     board: str,
     *,

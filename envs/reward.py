@@ -46,8 +46,8 @@ class RewardWeights:
     over_budget: float = 2.0
     energy_cap: float = 4.0  # cut of e: an idle stretch with hardly a frame must not drown everything else
     # Missing every frame costs more than the worst energy term (4 or 6, at the cap), so racing beats giving
-    # up; one percent of misses costs 8 % of the budget, more than a neighbouring frequency step saves
-    deadline: float = 8.0
+    # up; one percent of misses costs 12 % of the budget, more than a neighbouring frequency step saves
+    deadline: float = 12.0
     # An interval on a rung below the floor costs two whole budgets, more than a smaller rung saves near the
     # budget; the slope says in which direction the way out lies (10 points short: another 1)
     breach: float = 2.0
@@ -128,9 +128,7 @@ def reward_terms(
     gain = wants_accuracy * (accuracy_ - low) / span
 
     switching = (
-        as_float(switched_rung) * -w.rung
-        - as_float(switched_place) * w.place
-        - as_float(switched_freq) * w.freq
+        as_float(switched_rung) * -w.rung - as_float(switched_place) * w.place - as_float(switched_freq) * w.freq
     )
     warm = np.maximum(as_float(temp_c) - w.hot_c, 0.0)
     return {

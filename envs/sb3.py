@@ -45,9 +45,7 @@ class BoardVecEnv(VecEnv):
 
     def twin(self, n_envs: int, *, seed: int) -> BoardVecEnv:
         """Another batch of the same task, of another size."""
-        return BoardVecEnv(
-            self.task, n_envs, seed=seed, action_view=self.codec.action_view, weights=self.weights
-        )
+        return BoardVecEnv(self.task, n_envs, seed=seed, action_view=self.codec.action_view, weights=self.weights)
 
     def reset(self) -> Any:
         """Start an episode in every lane; the first one after construction is seeded."""
@@ -78,7 +76,9 @@ class BoardVecEnv(VecEnv):
         self._sums["breaches"] = self._sums.get("breaches", 0.0) + float(step.breached.sum())
         return np.ascontiguousarray(step.observation), step.reward, step.truncated, infos
 
-    def _count(self, terms: dict[str, Floats], energy_j: Floats, missed: Floats, frames: Floats, budget: Floats) -> None:
+    def _count(
+        self, terms: dict[str, Floats], energy_j: Floats, missed: Floats, frames: Floats, budget: Floats
+    ) -> None:
         sums = self._sums
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.sum())

@@ -92,9 +92,7 @@ class Scenario:
         """The load while `row` is in force; InputError where the scenario is for another number of units."""
         busy: list[float] = self.load[row].tolist()
         if len(busy) != len(spec.units):
-            raise InputError(
-                f"scenario {self.name!r}: load for {len(busy)} units; {spec.name} has {len(spec.units)}"
-            )
+            raise InputError(f"scenario {self.name!r}: load for {len(busy)} units; {spec.name} has {len(spec.units)}")
         return Load(
             busy={unit.name: cores for unit, cores in zip(spec.units, busy, strict=True)},
             mem_gbps=float(self.mem_gbps[row]),

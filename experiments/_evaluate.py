@@ -66,9 +66,7 @@ def check_scenarios(scenarios: Sequence[Scenario]) -> None:
     names = [s.name for s in scenarios]
     for name in names:
         if names.count(name) > 1:
-            raise InputError.at(
-                "scenarios", "the same name twice", value=name, want="rename one of the files"
-            )
+            raise InputError.at("scenarios", "the same name twice", value=name, want="rename one of the files")
 
 
 def default_jobs() -> int:
@@ -179,9 +177,7 @@ def _fly(job: _Job) -> list[Row]:
 
             record = control(board, policy, job.scenario, job.profile, seed=seed, on_interval=hear)
             rows.append(
-                episode_row(
-                    job.label, job.scenario.name, seed, first, record, demands, job.profile, job.weights
-                )
+                episode_row(job.label, job.scenario.name, seed, first, record, demands, job.profile, job.weights)
             )
             if job.telemetry is not None:
                 _write_telemetry(job, seed, board.spec, demands, record)

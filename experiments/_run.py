@@ -82,9 +82,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             want = "name a folder you may write to"
-            raise InputError.at(
-                self.path, f"cannot be written: {error.strerror or error}", want=want
-            ) from None
+            raise InputError.at(self.path, f"cannot be written: {error.strerror or error}", want=want) from None
         self.record: dict[str, object] = {
             "script": script,
             "command": command_line(),

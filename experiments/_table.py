@@ -48,9 +48,7 @@ def print_comparison(comparison: Comparison, profile: Profile, learned: Collecti
             _number(s.regret_normalised, 1, 2),
         )
         mark = s.controller in learned
-        table.add_row(
-            f"> {s.controller}" if mark else f"  {s.controller}", *cells, style="bold" if mark else None
-        )
+        table.add_row(f"> {s.controller}" if mark else f"  {s.controller}", *cells, style="bold" if mark else None)
     console.print(table)
     counted = f"{scenarios} scenario{'s' * (scenarios != 1)} x {seeds} seed{'s' * (seeds != 1)}"
     lines = [f"{provenance(profile)}; board {profile.board}, {counted} each."]
@@ -73,15 +71,10 @@ def sentence(summaries: Sequence[Summary], learned: str) -> str:
     pairs = [s for s in summaries if _is_pair(s.controller)]
     if not pairs:
         return f"No governor-and-rung pair was flown to compare {learned} with."
-    fair = [
-        s for s in pairs if s.miss_rate <= own.miss_rate + SLACK and s.breach_rate <= own.breach_rate + SLACK
-    ]
+    fair = [s for s in pairs if s.miss_rate <= own.miss_rate + SLACK and s.breach_rate <= own.breach_rate + SLACK]
     if fair:
         best = min(fair, key=lambda s: s.energy_per_frame_j)
-        head = (
-            "Best governor-and-rung pair with no more misses and no more breaches than "
-            f"{learned}: {best.controller}"
-        )
+        head = f"Best governor-and-rung pair with no more misses and no more breaches than {learned}: {best.controller}"
     else:
         fewest = min(s.miss_rate for s in pairs)
         near = [s for s in pairs if s.miss_rate <= fewest + NEAR_MISSES]

@@ -28,9 +28,7 @@ class TelemetryFile:
             handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp")
         except OSError as error:
             want = "name a file in a folder you may write to"
-            raise InputError.at(
-                self.path, f"cannot be written: {error.strerror or error}", want=want
-            ) from None
+            raise InputError.at(self.path, f"cannot be written: {error.strerror or error}", want=want) from None
         self._temporary: Path | None = Path(name)
         self._stream = os.fdopen(handle, "w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._stream, lineterminator="\n")

@@ -75,15 +75,11 @@ class _OneLine(argparse.ArgumentParser):
 
 def _arguments() -> argparse.Namespace:
     parser = _OneLine(description="Fly a saved policy on a board, with one line per control interval.")
-    parser.add_argument(
-        "--policy", required=True, metavar="FILE.npz", help="saved policy, or a governor's name"
-    )
+    parser.add_argument("--policy", required=True, metavar="FILE.npz", help="saved policy, or a governor's name")
     parser.add_argument("--board", required=True, help="board: a name, or a board's .toml file")
     parser.add_argument("--backend", choices=BACKENDS, default="sim", help="where it flies (default: sim)")
     parser.add_argument("--profile", help="profile: a name or a .csv file (default: the board's own)")
-    parser.add_argument(
-        "--scenario", metavar="FILE", help="scenario file (default: one of the held-out family)"
-    )
+    parser.add_argument("--scenario", metavar="FILE", help="scenario file (default: one of the held-out family)")
     parser.add_argument("--intervals", type=int, metavar="N", help="stop after N intervals")
     parser.add_argument("--telemetry", metavar="FILE", help="write telemetry as CSV")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated board's noise (default: 0)")
@@ -137,11 +133,7 @@ class _Flight:
     def summary(self) -> str:
         """The flight in a line."""
         frames = max(self._frames, 1)
-        energy = (
-            "energy unknown"
-            if self._energy_j is None
-            else f"{1e3 * self._energy_j / frames:.1f} mJ per frame"
-        )
+        energy = "energy unknown" if self._energy_j is None else f"{1e3 * self._energy_j / frames:.1f} mJ per frame"
         return f"{self._frames} frames: {energy}, {100 * self._missed / frames:.2f} % missed"
 
 

@@ -13,9 +13,7 @@ from hw.types import Profile
 BACKENDS = ("sim", "emulated", "real")
 
 
-def open_board(
-    name: str | Path, *, profile: Profile | str | Path | None = None, backend: str = "sim"
-) -> SimBoard:
+def open_board(name: str | Path, *, profile: Profile | str | Path | None = None, backend: str = "sim") -> SimBoard:
     """The board of that name (or of a .toml file) with a profile (by default the board's own).
 
     Raises InputError for an unknown board, profile or backend.

@@ -142,9 +142,7 @@ def _check_physical(t: Telemetry, spec: BoardSpec) -> None:
     _say(set(t.energy_j) == set(spec.rails), f"energy_j has {sorted(t.energy_j)}, must be None or every rail")
     for name, joules in t.energy_j.items():
         watts = joules / t.interval_s
-        _say(
-            0.0 <= watts < MAX_RAIL_W, f"energy_j[{name!r}] {joules:g} is {watts:g} W (mJ or mW for J or W?)"
-        )
+        _say(0.0 <= watts < MAX_RAIL_W, f"energy_j[{name!r}] {joules:g} is {watts:g} W (mJ or mW for J or W?)")
     total = sum(t.energy_j.values()) / t.interval_s
     _say(total >= MIN_TOTAL_W, f"all rails together draw {total:g} W, which is no powered board")
 
@@ -238,9 +236,7 @@ def _check_nonsense(board: Board, profile: Profile) -> None:
         except Refused:
             continue
         except Exception as error:
-            raise AssertionError(
-                f"{knobs} must be Refused or granted legally, not raise {error!r}"
-            ) from error
+            raise AssertionError(f"{knobs} must be Refused or granted legally, not raise {error!r}") from error
         check_telemetry(telemetry, spec, rungs)
 
 

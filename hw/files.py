@@ -171,9 +171,7 @@ def whole(
     """The whole number a cell holds, within [low, high]; InputError naming the cell where it is not."""
     value = number(path, line, column, text, low=low, high=high)
     if value != int(value):
-        raise InputError.at(
-            path, "not a whole number", line=line, column=column, value=text, want=_range(low, high)
-        )
+        raise InputError.at(path, "not a whole number", line=line, column=column, value=text, want=_range(low, high))
     return int(value)
 
 

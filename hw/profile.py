@@ -59,9 +59,7 @@ def open_profile(spec: BoardSpec, name_or_path: str | Path | None) -> Profile:
     known = profile_names(spec.name)
     if name not in known:
         listed = ", ".join(known) or "none"
-        raise InputError(
-            f"unknown profile {name!r} of board {spec.name}; known: {listed}, or the path of a .csv file"
-        )
+        raise InputError(f"unknown profile {name!r} of board {spec.name}; known: {listed}, or the path of a .csv file")
     return load_profile(profile_path(spec.name, name), spec)
 
 

@@ -33,9 +33,7 @@ def read_sidecar(path: Path, board: str) -> Profile:
     _check_keys(path, raw, KEYS, "")
     texts = {key: _text(path, raw, key, "") for key in ("board", "name", "kind", "how", "when", "checksum")}
     if texts["board"] != board:
-        raise InputError.at(
-            path, "is of another board", column="board", value=texts["board"], want=f"here {board!r}"
-        )
+        raise InputError.at(path, "is of another board", column="board", value=texts["board"], want=f"here {board!r}")
     if texts["kind"] not in ("measured", "modelled"):
         want = "'measured' or 'modelled'"
         raise InputError.at(path, "unknown kind", column="kind", value=texts["kind"], want=want)
@@ -44,9 +42,7 @@ def read_sidecar(path: Path, board: str) -> Profile:
         raise InputError.at(path, "not a checksum", column="checksum", value=texts["checksum"], want=want)
     tables = raw["rungs"]
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
-        raise InputError.at(
-            path, "no rungs", column="rungs", want="one [[rungs]] table per rung, smallest first"
-        )
+        raise InputError.at(path, "no rungs", column="rungs", want="one [[rungs]] table per rung, smallest first")
     rungs = [_rung(path, index, table) for index, table in enumerate(tables, 1)]
     return Profile(
         name=texts["name"],
@@ -73,13 +69,9 @@ def sidecar_text(profile: Profile) -> str:
     if missing:
         raise InputError(f"profile {profile.name!r} does not say {missing[0]!r} in its provenance")
     sources = told["accuracy_source"]
-    sources = (
-        (sources,) * len(profile.rungs) if isinstance(sources, str) else tuple(cast(tuple[str], sources))
-    )
+    sources = (sources,) * len(profile.rungs) if isinstance(sources, str) else tuple(cast(tuple[str], sources))
     if len(sources) != len(profile.rungs):
-        raise InputError(
-            f"profile {profile.name!r}: {len(sources)} accuracy sources, {len(profile.rungs)} rungs"
-        )
+        raise InputError(f"profile {profile.name!r}: {len(sources)} accuracy sources, {len(profile.rungs)} rungs")
     head = {
         "board": profile.board,
         "name": profile.name,
@@ -112,14 +104,10 @@ def _rung(path: Path, index: int, table: Mapping[str, object]) -> Rung:
 def _check_keys(path: Path, table: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in known:
-            raise InputError.at(
-                path, f"unknown key{where}", column=key, want=f"the keys are {', '.join(known)}"
-            )
+            raise InputError.at(path, f"unknown key{where}", column=key, want=f"the keys are {', '.join(known)}")
     for key in known:
         if key not in table:
-            raise InputError.at(
-                path, f"missing key{where}", column=key, want=f"the keys are {', '.join(known)}"
-            )
+            raise InputError.at(path, f"missing key{where}", column=key, want=f"the keys are {', '.join(known)}")
 
 
 def _text(path: Path, table: Mapping[str, object], key: str, where: str) -> str:

@@ -224,9 +224,7 @@ def auto_rung(spec: BoardSpec, profile: Profile, demand: Demand) -> int:
     fits = [
         p.rung
         for p in profile.points
-        if (p.unit, p.cores) == (unit.name, unit.cores)
-        and p.freq_hz == top
-        and p.latency_mean_s <= demand.deadline_s
+        if (p.unit, p.cores) == (unit.name, unit.cores) and p.freq_hz == top and p.latency_mean_s <= demand.deadline_s
     ]
     return max(fits, default=1)
 

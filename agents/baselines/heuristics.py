@@ -9,9 +9,7 @@ from envs.reward import BREACH_TOLERANCE
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 
 WINDOW_FRAMES = 20  # latencies that count
-DROPPED = (
-    1.5  # x deadline: what a frame that gave no result counts as (the paper's code cuts 60 ms off at 90 ms)
-)
+DROPPED = 1.5  # x deadline: what a frame that gave no result counts as (the paper's code cuts 60 ms off at 90 ms)
 FORGET_INTERVALS = 20  # after which a rung that failed may be tried again
 
 

@@ -40,7 +40,7 @@ class SimBoard:
             if row is None or not 0 <= cores <= self.spec.units[row].cores:
                 raise Refused(f"load {cores!r} on {name!r}: {self.spec.name} has no such unit with that many cores")
             busy[row] = cores
-        self.simulator.inject(busy, np.float32([load.mem_gbps]), np.float32([load.ambient_c]))
+        self.simulator.inject(busy, np.array([load.mem_gbps], np.float32), np.array([load.ambient_c], np.float32))
 
     def step(self, knobs: Knobs, demand: Demand) -> Telemetry:
         """Set, serve one interval, read; Refused for a rung, unit or core count the board does not have.
@@ -49,7 +49,7 @@ class SimBoard:
         """
         indices = knob_indices(knobs, self.spec.placements, self)
         interval = self.simulator.step(
-            indices, np.float32([demand.rate_hz]), np.float32([demand.deadline_s])
+            indices, np.array([demand.rate_hz], np.float32), np.array([demand.deadline_s], np.float32)
         )
         seconds = self.spec.interval_s
         self.exact_energy_j = dict(zip(self.spec.rails, (interval.exact_power_w[:, 0] * seconds).tolist(), strict=True))

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +81,7 @@ class Simulator:
         big = spec.placements.index((spec.big_unit.name, spec.big_unit.cores))
         self.initial_knobs = np.array([0, big] + [0] * self._clocks, np.intp)
         stalls = [s + model.switching.control_path_s for s in model.stall_s]
-        self._change_s = [
-            physics.constant(s) for s in (model.switching.rung_s, model.switching.migration_s, *stalls)
-        ]
+        self._change_s = [physics.constant(s) for s in (model.switching.rung_s, model.switching.migration_s, *stalls)]
         self._change_w = physics.constant(model.switching.energy_j / spec.interval_s)
         self._stretch = physics.constant(model.contention.stall_stretch)
         self._fan_trips = np.array(model.thermal.fan_trips_c, np.float32)
@@ -98,9 +97,7 @@ class Simulator:
         self._off_w = np.array([[u.off_w] for u in model.units], np.float32)
         # powering down is put off after every frame: share of the interval, per frame
         self._nap = np.array([[min(u.off_after_s, 1e3) / spec.interval_s] for u in model.units], np.float32)
-        self._rail_laws = [
-            [physics.constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k)] for r in model.rails
-        ]
+        self._rail_laws = [[physics.constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k)] for r in model.rails]
         idle = sum(model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0).values())
         self._idle_w = np.float32(idle)
         clocks = tables.unit_clock
@@ -122,7 +119,9 @@ class Simulator:
         self.ambient_c = np.full(n, 25.0, np.float32)
         self.reset(range(n), seeds=range(n))
 
-    def reset(self, lanes: Sequence[int], *, seeds: Sequence[int | None] | None = None) -> None:
+    def reset(
+        self, lanes: Sequence[int] | NDArray[np.integer[Any]], *, seeds: Sequence[int | None] | None = None
+    ) -> None:
         """Bring these boards to their start: lowest clocks, smallest rung, idle and cool.
 
         A seed gives a board a new generator and with it the gains of its meters; None goes on with what it has.

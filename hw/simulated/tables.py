@@ -89,18 +89,13 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     ]
     caps = [
         [len(c.freqs_hz) - 1]
-        + [
-            int(np.searchsorted(c.freqs_hz, t.caps_hz.get(c.name, c.max_hz) * (1 + 1e-9))) - 1
-            for t in model.throttle
-        ]
+        + [int(np.searchsorted(c.freqs_hz, t.caps_hz.get(c.name, c.max_hz) * (1 + 1e-9))) - 1 for t in model.throttle]
         for c in spec.clocks
     ]
     accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
     at_unit = np.array([[name == u.name for name, _ in placements] for u in spec.units], np.intp)
     cores = [n for _, n in placements]
-    of_unit = [
-        (u.cores, 1.0 / u.mem_ceiling_gbps) for name, _ in placements for u in model.units if u.name == name
-    ]
+    of_unit = [(u.cores, 1.0 / u.mem_ceiling_gbps) for name, _ in placements for u in model.units if u.name == name]
     return Tables(
         point=point.reshape(6, -1),
         point_steps=steps,

@@ -107,6 +107,4 @@ def test_no_pickle(path: Path) -> None:
             names = [node.module or ""]
         else:
             continue
-        assert not {"pickle", "cloudpickle", "dill", "marshal", "shelve"} & set(names), (
-            f"{path} imports {names}"
-        )
+        assert not {"pickle", "cloudpickle", "dill", "marshal", "shelve"} & set(names), f"{path} imports {names}"

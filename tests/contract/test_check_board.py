@@ -16,9 +16,7 @@ from hw.types import Board, BoardSpec, Demand, Knobs, Load, Telemetry
 class Wrapped:
     """A good board with one fault: what it reports, grants or does passes through `fault`."""
 
-    def __init__(
-        self, board: Board, fault: Callable[[Telemetry], Telemetry], spec: BoardSpec | None = None
-    ) -> None:
+    def __init__(self, board: Board, fault: Callable[[Telemetry], Telemetry], spec: BoardSpec | None = None) -> None:
         self.board, self.fault, self.spec = board, fault, spec or board.spec
 
     def reset(self, *, seed: int | None = None) -> Telemetry:
@@ -61,9 +59,7 @@ def off_table(t: Telemetry) -> Telemetry:
 
 def boosted(t: Telemetry) -> Telemetry:
     """Throttled, yet every clock at 1.3 GHz, whatever was asked."""
-    return replace(
-        t, throttled=True, granted=replace(t.granted, freqs_hz=dict.fromkeys(t.granted.freqs_hz, 1.3e9))
-    )
+    return replace(t, throttled=True, granted=replace(t.granted, freqs_hz=dict.fromkeys(t.granted.freqs_hz, 1.3e9)))
 
 
 FAULTS: dict[str, tuple[Callable[[Telemetry], Telemetry], str]] = {

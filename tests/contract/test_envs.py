@@ -76,9 +76,7 @@ def test_masks_bar_the_rungs_below_the_floor(action_view: str) -> None:
     size = N_POINTS if action_view == "flat" else rungs + 8 + 13 + 19
     accuracies = [r.accuracy for r in env.profile.rungs]
     for floor in (0.0, *accuracies, *(a - 1e-3 for a in accuracies), *(a + 1e-3 for a in accuracies), 1.0):
-        demand = Demand(
-            rate_hz=1.0, deadline_s=1.0, accuracy_min=floor, energy_budget_j=1.0, goal="min_energy"
-        )
+        demand = Demand(rate_hz=1.0, deadline_s=1.0, accuracy_min=floor, energy_budget_j=1.0, goal="min_energy")
         mask = env.codec.action_masks(demand)
         assert mask.shape == (size,)
         assert mask.dtype == np.bool_

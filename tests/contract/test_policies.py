@@ -165,13 +165,9 @@ def test_a_rung_beyond_the_ladder_is_refused_at_reset() -> None:
         policy.reset(SPEC, PROFILE)
 
 
-@pytest.mark.parametrize(
-    "name", ["", "ondemand", "ondemand@", "ondemand@0", "ondemand@x", "Oracle", "warp@1"]
-)
+@pytest.mark.parametrize("name", ["", "ondemand", "ondemand@", "ondemand@0", "ondemand@x", "Oracle", "warp@1"])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(
-        InputError, match=r"no such controller; known: performance@RUNG.*oracle.*\.npz"
-    ) as caught:
+    with pytest.raises(InputError, match=r"no such controller; known: performance@RUNG.*oracle.*\.npz") as caught:
         make_policy(name)
     assert "\n" not in str(caught.value)
 

@@ -262,9 +262,7 @@ def test_pareto_front() -> None:
         if (q.latency_mean_s < p.latency_mean_s and q.energy_j <= p.energy_j)
         or (q.latency_mean_s <= p.latency_mean_s and q.energy_j < p.energy_j)
     }
-    assert front == sorted(
-        (p for i, p in enumerate(points) if i not in beaten), key=lambda p: p.latency_mean_s
-    )
+    assert front == sorted((p for i, p in enumerate(points) if i not in beaten), key=lambda p: p.latency_mean_s)
     assert pareto_front([]) == []
 
 
@@ -297,9 +295,7 @@ def test_the_shipped_profile_is_what_the_script_builds(paper: Profile, tmp_path:
         assert (tmp_path / f"xu3-paper{suffix}").read_text() == profile_path("xu3", "paper").with_suffix(
             suffix
         ).read_text()
-    assert lines((tmp_path / "xu3-paper.csv").read_text())[0].strip().split(",") == list(
-        columns(model.spec.rails)
-    )
+    assert lines((tmp_path / "xu3-paper.csv").read_text())[0].strip().split(",") == list(columns(model.spec.rails))
 
 
 @pytest.mark.parametrize(("unit", "ghz"), [(u, f) for u, rows in TABLE.items() for f in rows])

@@ -37,9 +37,7 @@ def profile(spec: BoardSpec) -> Profile:
     return open_profile(spec, None)
 
 
-def random_policy(
-    spec: BoardSpec, profile: Profile, view: Any = "multi", activation: str = "tanh"
-) -> SavedPolicy:
+def random_policy(spec: BoardSpec, profile: Profile, view: Any = "multi", activation: str = "tanh") -> SavedPolicy:
     codec = Codec(spec, profile, view)
     rng = np.random.default_rng(3)
     sizes = [codec.observation_size, 24, 16, sum(codec.nvec)]
@@ -56,8 +54,7 @@ def random_policy(
         codec=codec.to_json(),
     )
     layers = [
-        (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32))
-        for i, o in pairwise(sizes)
+        (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32)) for i, o in pairwise(sizes)
     ]
     return SavedPolicy(header, layers)
 

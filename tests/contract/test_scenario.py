@@ -41,7 +41,7 @@ def ladder(spec: BoardSpec, accuracies: tuple[float, ...]) -> Profile:
             latency_std_s=0.0,
             latency_p95_s=(k + 1) * 5e7 / freq,
             power_w=0.1 + cores * 0.1 * (freq / 1e9) ** 3,
-            rail_power_w={},
+            rail_power_w={"big": 0.1, "gpu": 0.05},
             samples=0,
         )
         for k in range(len(accuracies))

@@ -72,15 +72,10 @@ def test_train_leaves_a_complete_run_folder(trained: tuple[Path, Done]) -> None:
     assert {"python", "numpy", "torch", "gymnasium", "stable_baselines3"} <= record["versions"].keys()
     assert (folder / "results.csv").read_text().splitlines()[0] == COLUMNS
     rows = read_csv(folder / "results.csv")
-    assert {"ppo", "oracle", "static_best", "schedutil@auto", "performance@4"} <= {
-        r["controller"] for r in rows
-    }
+    assert {"ppo", "oracle", "static_best", "schedutil@auto", "performance@4"} <= {r["controller"] for r in rows}
     assert all(float(r["regret"]) == 0 for r in rows if r["controller"] == "oracle")
     assert "> ppo" in done.stdout and "kind modelled" in done.stdout and "energy per frame" in done.stdout
-    assert (
-        max(len(line) for line in done.stdout.splitlines() if "\N{BOX DRAWINGS LIGHT HORIZONTAL}" in line)
-        <= 100
-    )
+    assert max(len(line) for line in done.stdout.splitlines() if "\N{BOX DRAWINGS LIGHT HORIZONTAL}" in line) <= 100
     assert str(folder.name) in done.stdout
 
 
@@ -114,9 +109,7 @@ def test_compare_same_rows_twice_and_in_one_process(trained: tuple[Path, Done], 
     files = sorted((tmp_path / "a/telemetry").glob("static_safe-mine-*.csv"))
     assert len(files) == 2
     flown = read_csv(files[0])
-    energy_j = sum(
-        float(r[k]) for r in flown for k in r if k.startswith("energy_") and k != "energy_budget_j"
-    )
+    energy_j = sum(float(r[k]) for r in flown for k in r if k.startswith("energy_") and k != "energy_budget_j")
     assert energy_j == pytest.approx(float(rows[4]["energy_j"]))
     again = run(tmp_path, "compare.py", *words[:-4], "--controllers", "static_safe", "--out", "a")
     assert again.returncode == 0, again.stderr  # a comparison may be repeated in its folder
@@ -159,9 +152,7 @@ def test_deploy_stops_at_the_end_of_the_scenario(trained: tuple[Path, Done], tmp
 
 def test_a_reader_that_leaves_is_no_error(trained: tuple[Path, Done], tmp_path: Path) -> None:
     words = command("deploy_policy.py", "--policy", trained[0] / "policy.npz", "--board", "xu3")
-    with subprocess.Popen(
-        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as flying:
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as flying:
         assert flying.stdout is not None and flying.stderr is not None
         flying.stdout.readline()
         flying.stdout.close()
@@ -172,9 +163,7 @@ def test_ctrl_c_in_flight_keeps_the_telemetry(trained: tuple[Path, Done], tmp_pa
     (tmp_path / "long.csv").write_text(edit(SCENARIO, 4, "t_s", "1e6"))
     words = command("deploy_policy.py", "--policy", trained[0] / "policy.npz", "--board", "xu3")
     words += ["--scenario", "long.csv", "--telemetry", "t.csv"]
-    with subprocess.Popen(
-        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as flying:
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as flying:
         assert flying.stdout is not None
         for _ in range(20):
             flying.stdout.readline()
@@ -190,9 +179,7 @@ def test_ctrl_c_in_flight_keeps_the_telemetry(trained: tuple[Path, Done], tmp_pa
 
 def test_ctrl_c_in_training_saves_and_says_where(tmp_path: Path) -> None:
     words = command("train_agent.py", "--board", "xu3", "--out", "out", "--steps", 10**9)
-    with subprocess.Popen(
-        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as training:
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
         wait_for(lambda: lines_in(tmp_path / "out/tensorboard/progress.csv") >= 2, training)
         training.send_signal(signal.SIGINT)
         _, said = training.communicate(timeout=60)
@@ -204,9 +191,7 @@ def test_ctrl_c_in_training_saves_and_says_where(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_a_comparison_ends_every_process(tmp_path: Path) -> None:
-    words = command(
-        "compare.py", "--board", "xu3", "--out", "out", "--seeds", 500, "--jobs", 2, "--telemetry"
-    )
+    words = command("compare.py", "--board", "xu3", "--out", "out", "--seeds", 500, "--jobs", 2, "--telemetry")
     with subprocess.Popen(
         words,
         cwd=tmp_path,

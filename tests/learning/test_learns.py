@@ -71,7 +71,5 @@ def test_a_short_training_beats_chance_and_full_speed(algo: str, steps: int, tmp
     learned, careful = (s.reward_mean for s in summarise(comparison))
     assert summarise(comparison)[0].controller == str(file)
     assert learned > careful
-    assert reward(policy, board, scenarios) == pytest.approx(
-        learned
-    )  # the file flies as the model it came from
+    assert reward(policy, board, scenarios) == pytest.approx(learned)  # the file flies as the model it came from
     assert learned > reward(Chance(np.random.default_rng(0)), board, scenarios)

@@ -24,9 +24,7 @@ def small(algo: str, **changes: Any) -> LearnConfig:
     return fast_config(algo, **{"n_envs": 8, "n_steps": 8, "batch_size": 64, "steps": 256, **changes})
 
 
-def exported(
-    config: LearnConfig, path: Path | None = None, trained: bool = True
-) -> tuple[Any, SavedPolicy, Any]:
+def exported(config: LearnConfig, path: Path | None = None, trained: bool = True) -> tuple[Any, SavedPolicy, Any]:
     """(model, player, env); a few updates move the weights off their start, where logits are nearly equal."""
     env: Any = make_sb3_env("xu3", None, n_envs=config.n_envs, seed=1, action_view=config.action_view)
     model = train(config, env, tensorboard_dir=None).model if trained else make_model(config, env)
@@ -43,9 +41,7 @@ def observations(env: Any, rng: np.random.Generator) -> np.ndarray[Any, np.dtype
         seen.append(env.step_wait()[0])
     real = np.concatenate(seen)[: OBSERVATIONS // 2]
     drawn = real + rng.normal(scale=0.3, size=real.shape)
-    return np.concatenate([real, drawn.clip(env.observation_space.low, env.observation_space.high)]).astype(
-        np.float32
-    )
+    return np.concatenate([real, drawn.clip(env.observation_space.low, env.observation_space.high)]).astype(np.float32)
 
 
 def masks(player: SavedPolicy, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -110,9 +110,7 @@ def test_what_the_policy_sees(board: Board, profile: Profile, scenario: Scenario
     recorder = Recorder(board)
     spy = Spy(recorder.calls)
     heard: list[tuple[int, Demand, Telemetry]] = []
-    flight = control(
-        recorder, spy, scenario, profile, seed=0, on_interval=lambda k, d, t: heard.append((k, d, t))
-    )
+    flight = control(recorder, spy, scenario, profile, seed=0, on_interval=lambda k, d, t: heard.append((k, d, t)))
     interval = board.spec.interval_s
     rows = [scenario.row(k * interval) for k in range(len(flight))]
     assert [d for _, d in spy.seen] == [scenario.demand(row) for row in rows]

@@ -57,9 +57,7 @@ def test_single_env_and_batch_agree_over_three_episodes(task: Task, lanes: int) 
             if truncated:
                 np.testing.assert_allclose(row, finals[k][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}")
                 row, _ = env.reset()
-            np.testing.assert_allclose(
-                row, batch_obs[k + 1][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}"
-            )
+            np.testing.assert_allclose(row, batch_obs[k + 1][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}")
 
 
 def test_same_seed_again_and_another_seed(task: Task) -> None:

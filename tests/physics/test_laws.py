@@ -48,9 +48,7 @@ def seeded(seed: int, n: int = N) -> Simulator:
     return simulator
 
 
-def knobs_of(
-    rung: int, unit: str, cores: int, a7_hz: float, a15_hz: float, n: int = 1
-) -> npt.NDArray[np.intp]:
+def knobs_of(rung: int, unit: str, cores: int, a7_hz: float, a15_hz: float, n: int = 1) -> npt.NDArray[np.intp]:
     place = SPEC.placements.index((unit, cores))
     steps = SPEC.clock("a7").nearest(a7_hz), SPEC.clock("a15").nearest(a15_hz)
     return np.repeat(np.array([[rung - 1], [place], *([s] for s in steps)], np.intp), n, axis=1)
@@ -130,9 +128,7 @@ def test_profile_latency_falls_with_the_clock_in_the_simulator() -> None:
         knobs = np.zeros((len(SIZES), steps), np.intp)
         knobs[1], knobs[row] = place, np.arange(steps)
         for _ in range(2):  # the first pays for the switch
-            interval = simulator.step(
-                knobs, np.full(steps, 2.0, np.float32), np.full(steps, 50.0, np.float32)
-            )
+            interval = simulator.step(knobs, np.full(steps, 2.0, np.float32), np.full(steps, 50.0, np.float32))
         latency = interval.latency_mean_s
         assert (np.diff(latency[np.isfinite(latency)]) < 0).all(), (unit, place)
 
@@ -248,9 +244,7 @@ def test_a15_idle_rail_at_1800_mhz_measured() -> None:
     assert MODEL.idle_rail_w({"a7": 2e8, "a15": 1.8e9}, 50.0)["a15"] == pytest.approx(0.655, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("mhz", "watts"), [(200, 0.072), (600, 0.220), (1000, 0.477), (1200, 0.662), (1400, 0.940)]
-)
+@pytest.mark.parametrize(("mhz", "watts"), [(200, 0.072), (600, 0.220), (1000, 0.477), (1200, 0.662), (1400, 0.940)])
 def test_four_a7_cores_busy(mhz: int, watts: float) -> None:
     """Table A7.3 at 50 C: the rail of a cluster with four cores of background work."""
     simulator = seeded(0, 1)

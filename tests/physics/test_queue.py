@@ -155,9 +155,7 @@ def test_a_backlog_is_worked_off(utilisation: float) -> None:
             latency_mean_s=float(np.average([r.latency_mean_s for r in references], weights=served)),
             busy_s=sum(r.busy_s for r in references),
         )
-        name = (
-            f"utilisation {utilisation:g}, deadline {d:g} services, backlog {b:g} deadlines, service {s:g} s"
-        )
+        name = f"utilisation {utilisation:g}, deadline {d:g} services, backlog {b:g} deadlines, service {s:g} s"
         wrong += judge(name, totals, 0, reference, repeats, horizon_s * len(phases))
     assert not wrong, f"{len(wrong)} failures:\n" + "\n".join(wrong)
 
