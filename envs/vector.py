@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 class BoardVectorEnv(VectorEnv[Floats, Any, npt.NDArray[Any]]):
     """n lanes of one task; lane i of `reset(seed=s)` shows what `ControlEnv.reset(seed=s + i)` shows.
 
-    `info` holds arrays over lanes: the reward's terms, `action_mask`, and `final_obs` with `_final_obs` where
+    `info` holds arrays over lanes: the reward's terms, frames and misses, and `final_obs` with `_final_obs` where
     an episode ended.
     """
 

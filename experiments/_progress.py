@@ -60,7 +60,7 @@ class Bar:
         if title != self._title:
             self._title = title
             self._progress.reset(self._task, description=title, total=None)
-            self._start_s = time.monotonic()
+            self._start_s = self._told_s = time.monotonic()
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """`done` units of `total` are done; `note` is shown behind the bar."""

@@ -76,12 +76,13 @@ def sentence(summaries: Sequence[Summary], learned: str) -> str:
         best = min(fair, key=lambda s: s.energy_per_frame_j)
         head = f"Best governor-and-rung pair with no more misses and no more breaches than {learned}: {best.controller}"
     else:
-        fewest = min(s.miss_rate for s in pairs)
-        near = [s for s in pairs if s.miss_rate <= fewest + NEAR_MISSES]
+        as_accurate = [s for s in pairs if s.breach_rate <= own.breach_rate + SLACK] or pairs
+        fewest = min(s.miss_rate for s in as_accurate)
+        near = [s for s in as_accurate if s.miss_rate <= fewest + NEAR_MISSES]
         best = min(near, key=lambda s: s.energy_per_frame_j)
         head = (
             f"No governor-and-rung pair has no more misses and no more breaches than {learned}; "
-            f"of those with the fewest misses, the thriftiest is {best.controller} "
+            f"of those with no more breaches that miss least, the thriftiest is {best.controller} "
             f"({100 * best.miss_rate:.2f} % misses, {100 * best.breach_rate:.2f} % breaches)"
         )
     saved = 1 - own.energy_per_frame_j / best.energy_per_frame_j

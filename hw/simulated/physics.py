@@ -143,7 +143,7 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     idle_wait: F = np.minimum(spread * HALF / x * shrink, deadline_s)
     start = np.maximum(start, idle_wait * (ONE - saturated))
     rest = _mix(saturated, at_least(deadline_s + HALF * service_s - period, 0.0), idle_wait)
-    rest_served = _mix(saturated, at_least(deadline_s - HALF * period, 0.0), idle_wait)
+    rest_served: F = _mix(saturated, at_least(deadline_s - HALF * period, 0.0), idle_wait)
 
     distance = rest - start
     reach = np.abs(distance)
@@ -166,9 +166,9 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     # a wait at rest below saturation is 0 or, with probability exp(-1.5 x), exponential: normal plus exponential
     tail = (x + x) * np.exp(TAIL * x)
     margin = slack * per_sd
-    late_idle = ONE / (ONE + np.exp(_bounded(margin * LOGISTIC))) + np.exp(
-        at_most(HALF * tail * tail - margin * tail - THREE_HALVES * x, 0.0)
-    ) / (ONE + np.exp(_bounded((tail - margin) * LOGISTIC)))
+    waits_too: F = np.exp(at_most(HALF * tail * tail - margin * tail - THREE_HALVES * x, 0.0))
+    waits_too /= ONE + np.exp(_bounded((tail - margin) * LOGISTIC))
+    late_idle: F = waits_too + ONE / (ONE + np.exp(_bounded(margin * LOGISTIC)))
     late_resting = _mix(saturated, ONE / (ONE + np.exp(_bounded((slack - rest_served) * per_spread))), late_idle)
     missed = np.minimum(dropped + moving * late_moving + started * late_resting, arrived)
 
