@@ -163,10 +163,11 @@ def train(
     interrupted = False
     start = time.perf_counter()
     try:
-        if config.lessons and isinstance(model, PPO | MaskablePPO) and isinstance(env, BoardVecEnv):
+        count = min(config.lessons, config.steps // 20)  # a short training is not all school
+        if count and isinstance(model, PPO | MaskablePPO) and isinstance(env, BoardVecEnv):
             rng = np.random.default_rng([config.seed, 2])
             school = env.twin(LANES, seed=config.seed + env.num_envs)
-            imitate(model, *lessons(school, config.lessons, rng, on_lesson), rng)
+            imitate(model, *lessons(school, count, rng, on_lesson), rng)
         # DQN counts episodes here, and its log is written by the callback
         every = 2**62 if isinstance(model, DQN) else 1
         model.learn(config.steps, callback=_Report(config, env, on_progress), log_interval=every)

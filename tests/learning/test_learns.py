@@ -10,7 +10,7 @@ import pytest
 
 from agents.learn import export, train
 from agents.learn_config import fast_config
-from agents.policy import Policy
+from agents.policy import Policy, policy_names
 from agents.runtime import control
 from envs.families import scenario_set
 from envs.reward import DEFAULT_WEIGHTS
@@ -73,3 +73,24 @@ def test_a_short_training_beats_chance_and_full_speed(algo: str, steps: int, tmp
     assert learned > careful
     assert reward(policy, board, scenarios) == pytest.approx(learned)  # the file flies as the model it came from
     assert learned > reward(Chance(np.random.default_rng(0)), board, scenarios)
+
+
+@pytest.mark.slow
+def test_the_default_training_meets_its_numbers(tmp_path: Path) -> None:
+    """What the project promises of `train_agent.py --board xu3`, five seeds; about two minutes."""
+    board = open_board("xu3")
+    config = fast_config("ppo")
+    env = make_sb3_env("xu3", None, n_envs=config.n_envs, seed=0, action_view=config.action_view)
+    trained = train(config, env, tensorboard_dir=None)
+    file = tmp_path / "policy.npz"
+    export(trained.model, env.codec, file, profile=board.profile, spec=board.spec, config=config)
+    scenarios = scenario_set("held_out", board.spec, board.profile, 8)
+    names = [file, "oracle", *(n for n in policy_names() if n.endswith("@auto"))]
+    found = {s.controller: s for s in summarise(evaluate(names, "xu3", board.profile, scenarios, range(5)))}
+    learned, oracle = found.pop(str(file)), found.pop("oracle")
+    assert learned.regret_normalised <= 0.20
+    assert learned.miss_rate <= oracle.miss_rate + 0.01
+    assert learned.breach_rate < 0.005
+    punctual = [s for s in found.values() if s.miss_rate <= learned.miss_rate + 0.01]
+    assert punctual
+    assert all(learned.energy_per_frame_j <= 0.6 * s.energy_per_frame_j for s in punctual)
