@@ -76,8 +76,8 @@ def env_rates(n: int) -> Row:
 
 def learning_rates() -> Row:
     """PPO end to end: our defaults on the batched environment, SB3's on a single one."""
-    config = fast_config("ppo")
-    config = fast_config("ppo", steps=8 * config.n_envs * config.n_steps)
+    config = fast_config("ppo", lessons=0)
+    config = fast_config("ppo", lessons=0, steps=8 * config.n_envs * config.n_steps)
     env = make_sb3_env("xu3", None, n_envs=config.n_envs, seed=0)
     ours, theirs = [], []
     for _ in range(3):
@@ -96,7 +96,7 @@ def learning_rates() -> Row:
 
 def decision_times() -> Row:
     """Median seconds of one decision: the NumPy player, SB3's predict."""
-    config = fast_config("ppo", n_envs=8, n_steps=8, batch_size=64, steps=64)
+    config = fast_config("ppo", lessons=0, n_envs=8, n_steps=8, batch_size=64, steps=64)
     env: Any = make_sb3_env("xu3", None, n_envs=8, seed=0)
     model = train(config, env, tensorboard_dir=None).model
     spec = load_board("xu3").spec
