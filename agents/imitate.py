@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from envs.batch import BUDGET, DEADLINE, FLOOR, GOAL, RATE, Batch
-from envs.reward import ladder_ends, reward_terms
+from envs.reward import lane_terms
 from envs.sb3 import BoardVecEnv
 
 LANES = 48
@@ -30,28 +30,19 @@ def best_points(batch: Batch) -> NDArray[np.intp]:
     points = simulator.flat_points
     count = points.shape[1]
     accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)[points[0]]
-    low, high = ladder_ends(profile)
     best = np.empty(batch.n, np.intp)
     batch.inject()
     for lane in range(batch.n):
         now = batch.now[:, lane]
         rate, deadline = np.full(count, now[RATE]), np.full(count, now[DEADLINE])
         interval = simulator.fork(lane, count).step(points, rate, deadline)
-        terms = reward_terms(
-            frames=interval.frames,
-            missed=interval.missed,
-            energy_j=interval.energy_j.sum(axis=0),
-            energy_budget_j=now[BUDGET],
+        terms = lane_terms(
+            interval,
             accuracy=accuracy,
+            energy_budget_j=now[BUDGET],
             accuracy_min=now[FLOOR],
-            accuracy_lo=low,
-            accuracy_hi=high,
             goal=now[GOAL],
-            switched_rung=interval.switched[0],
-            switched_place=interval.switched[1],
-            switched_freq=interval.switched[2],
-            temp_c=interval.temp_c,
-            throttled=interval.throttled,
+            ends=batch.ends,
             weights=batch.weights,
         )
         best[lane] = int(np.argmax(sum(terms.values())))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from envs.codec import Codec, Seen
-from envs.reward import RewardWeights, ladder_ends, reward_terms
+from envs.reward import RewardWeights, ladder_ends, lane_terms
 from envs.scenario import Scenario
 from hw.boardfile import BoardModel
 from hw.simulated.simulator import Interval, Simulator
@@ -102,7 +102,8 @@ class Batch:
         self.bank = Bank(scenarios, model.spec.interval_s)
         self.simulator = Simulator(model, profile, n)
         self._accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
-        self._low, self._high = (np.float32(x) for x in ladder_ends(profile))
+        low, high = ladder_ends(profile)
+        self.ends = (np.float32(low), np.float32(high))
         self._scenario = np.zeros(n, np.intp)
         self._row = np.zeros(n, np.intp)  # into the bank
         self._interval = np.zeros(n, np.intp)
@@ -193,21 +194,13 @@ class Batch:
         self.inject()
         interval = self.simulator.step(self.codec.indices(actions), now[RATE], now[DEADLINE])
         accuracy = self._accuracy.take(interval.granted[0])
-        terms = reward_terms(
-            frames=interval.frames,
-            missed=interval.missed,
-            energy_j=interval.energy_j.sum(axis=0),
-            energy_budget_j=now[BUDGET],
+        terms = lane_terms(
+            interval,
             accuracy=accuracy,
+            energy_budget_j=now[BUDGET],
             accuracy_min=now[FLOOR],
-            accuracy_lo=self._low,
-            accuracy_hi=self._high,
             goal=now[GOAL],
-            switched_rung=interval.switched[0],
-            switched_place=interval.switched[1],
-            switched_freq=interval.switched[2],
-            temp_c=interval.temp_c,
-            throttled=interval.throttled,
+            ends=self.ends,
             weights=self.weights,
         )
         reward = reduce(np.add, terms.values())

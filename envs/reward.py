@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hw.errors import InputError, Missing
 from hw.types import GOALS, Demand, Profile, Telemetry
+
+if TYPE_CHECKING:
+    from hw.simulated.simulator import Interval
 
 TERMS = ("energy", "deadline", "accuracy", "switching", "heat")
 # A shortfall of accuracy below this is rounding: 0.9 in single precision is 2e-8 away from 0.9, and one and
@@ -138,6 +141,36 @@ def reward_terms(
         "switching": switching,
         "heat": warm * (-w.hot / 10.0) - w.throttled * as_float(throttled),
     }
+
+
+def lane_terms(
+    interval: Interval,
+    *,
+    accuracy: npt.ArrayLike,
+    energy_budget_j: npt.ArrayLike,
+    accuracy_min: npt.ArrayLike,
+    goal: npt.ArrayLike,
+    ends: tuple[npt.ArrayLike, npt.ArrayLike],
+    weights: RewardWeights = DEFAULT_WEIGHTS,
+) -> dict[str, Array]:
+    """The terms of an interval of n simulated boards, each (n,); `ends` as `ladder_ends` gives them."""
+    return reward_terms(
+        frames=interval.frames,
+        missed=interval.missed,
+        energy_j=interval.energy_j.sum(axis=0),
+        energy_budget_j=energy_budget_j,
+        accuracy=accuracy,
+        accuracy_min=accuracy_min,
+        accuracy_lo=ends[0],
+        accuracy_hi=ends[1],
+        goal=goal,
+        switched_rung=interval.switched[0],
+        switched_place=interval.switched[1],
+        switched_freq=interval.switched[2],
+        temp_c=interval.temp_c,
+        throttled=interval.throttled,
+        weights=weights,
+    )
 
 
 def interval_terms(

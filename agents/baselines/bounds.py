@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from envs.reward import RewardWeights, ladder_ends, reward_terms
+from envs.reward import RewardWeights, ladder_ends, lane_terms
 from hw.errors import InputError
 from hw.simulated.board import knobs_of
 from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
@@ -73,22 +73,13 @@ class _Bound:
 
     def _reward(self, interval: Interval, demand: Demand) -> NDArray[np.floating[Any]]:
         """Total reward per lane, shape (n,)."""
-        low, high = ladder_ends(self._profile)
-        terms = reward_terms(
-            frames=interval.frames,
-            missed=interval.missed,
-            energy_j=interval.energy_j.sum(axis=0),
-            energy_budget_j=demand.energy_budget_j,
+        terms = lane_terms(
+            interval,
             accuracy=self._accuracy[interval.granted[0]],
+            energy_budget_j=demand.energy_budget_j,
             accuracy_min=demand.accuracy_min,
-            accuracy_lo=low,
-            accuracy_hi=high,
             goal=GOALS.index(demand.goal),
-            switched_rung=interval.switched[0],
-            switched_place=interval.switched[1],
-            switched_freq=interval.switched[2],
-            temp_c=interval.temp_c,
-            throttled=interval.throttled,
+            ends=ladder_ends(self._profile),
             weights=self._weights,
         )
         total: NDArray[np.floating[Any]] = np.sum(list(terms.values()), axis=0)
