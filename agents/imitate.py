@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from envs.batch import BUDGET, DEADLINE, FLOOR, GOAL, RATE, Batch
-from envs.reward import lane_terms
+from envs.batch import DEADLINE, RATE, Batch
 from envs.sb3 import BoardVecEnv
 
 LANES = 48
@@ -26,26 +25,16 @@ EPOCHS, BATCH, LEARNING_RATE = 40, 512, 2e-3
 
 def best_points(batch: Batch) -> NDArray[np.intp]:
     """(n,) operating point with the highest reward of the coming interval, for each lane of a batch."""
-    simulator, profile = batch.simulator, batch.simulator.profile
+    simulator = batch.simulator
     points = simulator.flat_points
     count = points.shape[1]
-    accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)[points[0]]
     best = np.empty(batch.n, np.intp)
     batch.inject()
     for lane in range(batch.n):
         now = batch.now[:, lane]
         rate, deadline = np.full(count, now[RATE]), np.full(count, now[DEADLINE])
         interval = simulator.fork(lane, count).step(points, rate, deadline)
-        terms = lane_terms(
-            interval,
-            accuracy=accuracy,
-            energy_budget_j=now[BUDGET],
-            accuracy_min=now[FLOOR],
-            goal=now[GOAL],
-            ends=batch.ends,
-            weights=batch.weights,
-        )
-        best[lane] = int(np.argmax(sum(terms.values())))
+        best[lane] = int(np.argmax(sum(batch.terms(interval, now).values())))
     return best
 
 

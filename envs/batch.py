@@ -6,15 +6,14 @@ A lane with seed s sees exactly what `ControlEnv.reset(seed=s)` sees, interval b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from envs.codec import Codec, Seen
-from envs.reward import RewardWeights, ladder_ends, lane_terms
+from envs.reward import BREACH_TOLERANCE, RewardWeights, ladder_ends, lane_terms
 from envs.scenario import Scenario
 from hw.boardfile import BoardModel
 from hw.simulated.simulator import Interval, Simulator
@@ -32,6 +31,17 @@ def first_scenario(seed: int | None, scenarios: int) -> int:
     A generator of its own keeps the choice apart from the board's noise.
     """
     return int(np.random.default_rng(None if seed is None else [seed, 1]).integers(scenarios))
+
+
+def _demanded(now: Floats) -> dict[str, Floats]:
+    """What these columns of a bank demand, by the names of `Seen`."""
+    return {
+        "rate_hz": now[RATE],
+        "deadline_s": now[DEADLINE],
+        "accuracy_min": now[FLOOR],
+        "energy_budget_j": now[BUDGET],
+        "goal": now[GOAL],
+    }
 
 
 class Bank:
@@ -70,8 +80,7 @@ class Bank:
         self.change = change.reshape(-1)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Step:
+class Step(NamedTuple):
     """What one step of n lanes gave; `final` holds the last observation of lanes that ended, by lane."""
 
     observation: Floats  # (n, d), of the next episode where one ended
@@ -102,13 +111,16 @@ class Batch:
         self.bank = Bank(scenarios, model.spec.interval_s)
         self.simulator = Simulator(model, profile, n)
         self._accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
+        self._breached_under = self._accuracy + np.float32(BREACH_TOLERANCE)
         low, high = ladder_ends(profile)
         self.ends = (np.float32(low), np.float32(high))
         self._scenario = np.zeros(n, np.intp)
         self._row = np.zeros(n, np.intp)  # into the bank
         self._interval = np.zeros(n, np.intp)
+        self._changes_at = np.zeros(n, np.intp)  # the interval at which the next row starts
+        self._ends_at = np.zeros(n, np.intp)
+        self._seeded = False
         self.now = np.zeros((self.bank.values.shape[0], n), np.float32)
-        self._seen: dict[str, Any] = {}
         spec = model.spec
         watts = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.simulator.start_temp_c)
         self._start_j = np.array([watts[r] * spec.interval_s for r in spec.rails], np.float32)
@@ -118,64 +130,71 @@ class Batch:
         seeds = [seed + i for i in range(self.n)] if isinstance(seed, int) else seed
         lanes = np.arange(self.n)
         scenarios = len(self.bank.scenarios)
-        if seeds is None and not self._seen:
+        if seeds is None and not self._seeded:
             seeds = np.random.SeedSequence().generate_state(self.n).tolist()
+        self._seeded = True
         for lane, s in enumerate(seeds or ()):
             if s is not None:
                 # one before the first, since starting an episode moves on by one
                 self._scenario[lane] = first_scenario(s, scenarios) - 1
         self._start(lanes, seeds)
-        units, rails = len(self.codec.spec.units), len(self.codec.spec.rails)
-        zero = np.zeros(self.n, np.float32)
-        seen: dict[str, Any] = {
-            "granted": self.simulator.granted.copy(),
-            "energy_j": np.zeros((rails, self.n), np.float32),
-            "utilisation": np.zeros((units, self.n), np.float32),
-            "peak_utilisation": np.zeros((units, self.n), np.float32),
-            "throttled": np.zeros(self.n, np.bool_),
-            "alone_s": zero.copy(),
-        }
-        for name in ("frames", "missed", "dropped", "latency_mean_s", "latency_p95_s", "temp_c"):
-            seen[name] = zero.copy()
-        self._as_started(seen, lanes)
-        self._seen = seen
-        return self._observe()
+        return self._observe_start(self.now)
 
     def _start(self, lanes: Ints, seeds: Sequence[int | None] | None = None) -> None:
         """The next scenario of these lanes, on boards at their start."""
-        self._scenario[lanes] = (self._scenario[lanes] + 1) % len(self.bank.scenarios)
-        self._row[lanes] = self._scenario[lanes] * self.bank.rows
+        scenario = (self._scenario.take(lanes) + 1) % len(self.bank.scenarios)
+        self._scenario[lanes] = scenario
         self._interval[lanes] = 0
-        self.now[:, lanes] = self.bank.values.take(self._row[lanes], axis=1)
+        self._ends_at[lanes] = self.bank.intervals.take(scenario)
+        self._move_to(lanes, scenario * self.bank.rows)
         self.simulator.reset(lanes, seeds=seeds)
 
-    def _as_started(self, seen: dict[str, Any], lanes: Ints) -> None:
-        """What a board just reset shows: nothing arrived, idle power."""
-        for name in ("frames", "missed", "dropped"):
-            seen[name][lanes] = 0
-        for name in ("latency_mean_s", "latency_p95_s"):
-            seen[name][lanes] = np.nan
-        knobs = self.simulator.initial_knobs[:, None]
-        seen["granted"][:, lanes] = knobs
-        seen["alone_s"][lanes] = self.codec.alone_s(knobs)
-        seen["energy_j"][:, lanes] = self._start_j[:, None]
-        seen["temp_c"][lanes] = self.simulator.start_temp_c
-        seen["utilisation"][:, lanes] = seen["peak_utilisation"][:, lanes] = 0
-        seen["throttled"][lanes] = False
+    def _move_to(self, lanes: Ints, rows: Ints) -> Ints:
+        """Bring these rows of the bank into force; the intervals at which they end."""
+        self._row[lanes] = rows
+        self._changes_at[lanes] = changes_at = self.bank.change.take(rows)
+        self.now[:, lanes] = self.bank.values.take(rows, axis=1)
+        return changes_at
 
-    def _observe(self, lanes: Ints | None = None) -> Floats:
-        """What all lanes see, or these."""
-        now, seen = self.now, self._seen
-        if lanes is not None:
-            now, seen = now[:, lanes], {name: value[..., lanes] for name, value in seen.items()}
+    def _observe(self, interval: Interval) -> Floats:
+        """What all lanes see: the interval behind them and the demand before them."""
         return self.codec.encode(
             Seen(
-                **seen,
-                rate_hz=now[RATE],
-                deadline_s=now[DEADLINE],
-                accuracy_min=now[FLOOR],
-                energy_budget_j=now[BUDGET],
-                goal=now[GOAL],
+                granted=interval.granted,
+                frames=interval.frames,
+                missed=interval.missed,
+                dropped=interval.dropped,
+                latency_mean_s=interval.latency_mean_s,
+                latency_p95_s=interval.latency_p95_s,
+                energy_j=interval.energy_j,
+                temp_c=interval.temp_c,
+                utilisation=interval.utilisation,
+                peak_utilisation=interval.peak_utilisation,
+                throttled=interval.throttled,
+                alone_s=interval.alone_s,
+                **_demanded(self.now),
+            )
+        )
+
+    def _observe_start(self, now: Floats) -> Floats:
+        """What boards just reset show under these columns of a bank: nothing arrived, idle power."""
+        n = now.shape[1]
+        zero, missing = np.zeros(n, np.float32), np.full(n, np.nan, np.float32)
+        still = np.zeros((len(self.codec.spec.units), n), np.float32)
+        return self.codec.encode(
+            Seen(
+                granted=np.repeat(self.simulator.initial_knobs[:, None], n, axis=1),
+                frames=zero,
+                missed=zero,
+                dropped=zero,
+                latency_mean_s=missing,
+                latency_p95_s=missing,
+                energy_j=np.repeat(self._start_j[:, None], n, axis=1),
+                temp_c=np.full(n, self.simulator.start_temp_c, np.float32),
+                utilisation=still,
+                peak_utilisation=still,
+                throttled=np.zeros(n, np.bool_),
+                **_demanded(now),
             )
         )
 
@@ -188,52 +207,38 @@ class Batch:
         """(n, sum(nvec)) legal actions under the coming demand."""
         return self.codec.masks(self.now[FLOOR])
 
-    def step(self, actions: npt.NDArray[np.integer[Any]]) -> Step:
-        """One interval of every lane under (n, len(nvec)) actions."""
-        now = self.now
-        self.inject()
-        interval = self.simulator.step(self.codec.indices(actions), now[RATE], now[DEADLINE])
-        accuracy = self._accuracy.take(interval.granted[0])
-        terms = lane_terms(
+    def terms(self, interval: Interval, now: Floats) -> dict[str, Floats]:
+        """The reward's terms of an interval, each (n,), under these columns of a bank, (columns, n) or (columns,)."""
+        return lane_terms(
             interval,
-            accuracy=accuracy,
+            accuracy=self._accuracy.take(interval.granted[0]),
             energy_budget_j=now[BUDGET],
             accuracy_min=now[FLOOR],
             goal=now[GOAL],
             ends=self.ends,
             weights=self.weights,
         )
+
+    def step(self, actions: npt.NDArray[np.integer[Any]]) -> Step:
+        """One interval of every lane under (n, len(nvec)) actions."""
+        now = self.now
+        self.inject()
+        interval = self.simulator.step(self.codec.indices(actions), now[RATE], now[DEADLINE])
+        terms = self.terms(interval, now)
         reward = reduce(np.add, terms.values())
-        breached = accuracy + 1e-6 < now[FLOOR]
-        self._seen = {
-            "granted": interval.granted,
-            "frames": interval.frames,
-            "missed": interval.missed,
-            "dropped": interval.dropped,
-            "latency_mean_s": interval.latency_mean_s,
-            "latency_p95_s": interval.latency_p95_s,
-            "energy_j": interval.energy_j,
-            "temp_c": interval.temp_c,
-            "utilisation": interval.utilisation,
-            "peak_utilisation": interval.peak_utilisation,
-            "throttled": interval.throttled,
-            "alone_s": interval.alone_s,
-        }
+        breached = self._breached_under.take(interval.granted[0]) < now[FLOOR]
         self._interval += 1
-        moved = np.flatnonzero(self._interval >= self.bank.change.take(self._row))
+        moved = (self._interval >= self._changes_at).nonzero()[0]
         while moved.size:  # a file may change twice within an interval
-            self._row[moved] += 1
-            now[:, moved] = self.bank.values.take(self._row[moved], axis=1)
-            moved = moved[self._interval[moved] >= self.bank.change.take(self._row[moved])]
-        truncated = self._interval >= self.bank.intervals.take(self._scenario)
-        ended = np.flatnonzero(truncated)
-        observation = self._observe()
-        final = observation[ended]
+            changes_at = self._move_to(moved, self._row.take(moved) + 1)
+            moved = moved[self._interval.take(moved) >= changes_at]
+        truncated = self._interval >= self._ends_at
+        ended = truncated.nonzero()[0]
+        observation = self._observe(interval)
+        final = observation.T.take(ended, axis=1).T  # it lies feature by feature
         if ended.size:
-            self._seen = {k: v.copy() for k, v in self._seen.items()}
             self._start(ended)
-            self._as_started(self._seen, ended)
-            observation[ended] = self._observe(ended)
+            observation[ended] = self._observe_start(now[:, ended])
         return Step(
             observation=observation,
             reward=np.asarray(reward, np.float32),

@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from hw.clip import at_least, at_most
 from hw.errors import InputError
 from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 ActionView = Literal["multi", "flat"]
+# arrays without dimensions: NumPy reckons with one faster than with a Python number
+_ONE, _HALF, _PER_50_K = (np.array(x, np.float32) for x in (1.0, 0.5, 0.02))
 FLOOR_TOLERANCE = 1e-6  # single precision must not turn a met floor into a breach
 
 
-@lru_cache(maxsize=64)
-def _filled(value: float, shape: tuple[int, ...]) -> Floats:
-    """A bound as an array of its own: NumPy's minimum and maximum are slow against a scalar."""
-    return np.full(shape, value, np.float32)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
+class Seen(NamedTuple):
     """An interval of n boards and the demand of the next one; (n,) float32 unless said otherwise."""
 
     granted: Ints  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
@@ -85,6 +79,8 @@ class Codec:
     ) -> None:
         self.spec, self.action_view = spec, action_view
         self.accuracy, self.latency_s, self.frame_s, self.frame_j = accuracy, latency_s, frame_s, frame_j
+        self._frame_s, self._frame_j = np.array(frame_s, np.float32), np.array(frame_j, np.float32)
+        self._interval_s = np.array(spec.interval_s, np.float32)
         self._accuracy = np.array(accuracy, np.float32)
         self._steps = [len(c.freqs_hz) for c in spec.clocks]
         self._clock_row = {c.name: 2 + i for i, c in enumerate(spec.clocks)}
@@ -99,7 +95,7 @@ class Codec:
             [[float(name == u) for u in units] + [n / spec.unit(name).cores] for name, n in self._placements],
             np.float32,
         ).T.copy()
-        self._rungs = np.arange(len(accuracy))[:, None]
+        self._rungs = np.arange(len(accuracy), dtype=np.uint8)[:, None]
         self._meets = self._accuracy[:, None] + np.float32(FLOOR_TOLERANCE)
         self._per_step = np.array([[1 / max(steps - 1, 1)] for steps in self._steps], np.float32)
         sizes = [len(accuracy), len(self._placements), *self._steps]
@@ -156,45 +152,46 @@ class Codec:
         alone = self.alone_s(seen.granted) if seen.alone_s is None else seen.alone_s
         served = seen.frames - seen.dropped > 0.5
         mean, p95 = seen.latency_mean_s, seen.latency_p95_s
-        if not served.all():
-            mean, p95 = np.where(served, mean, alone), np.where(served, p95, alone)
-        per_frame = 1.0 / np.maximum(seen.frames, 1.0)
+        idle = (~served).nonzero()[0]
+        if idle.size:
+            mean, p95 = mean.copy(), p95.copy()
+            mean[idle] = p95[idle] = alone.take(idle)
+        per_frame = _ONE / at_least(seen.frames, 1.0)
 
         # logarithms first, to be taken and clipped together
-        np.multiply(seen.rate_hz, self.frame_s, out=out[0])
-        np.multiply(seen.deadline_s, 1 / self.frame_s, out=out[1])
+        np.multiply(seen.rate_hz, self._frame_s, out=out[0])
+        np.divide(seen.deadline_s, self._frame_s, out=out[1])
         np.multiply(out[0], out[1], out=out[2])  # frames that fit into a deadline
-        np.multiply(seen.energy_budget_j, 1 / self.frame_j, out=out[3])
+        np.divide(seen.energy_budget_j, self._frame_j, out=out[3])
         np.divide(mean, alone, out=out[4])  # how much slower than alone
         np.divide(p95, seen.deadline_s, out=out[5])
         np.log(out[:6], out=out[:6])
         np.multiply(alone, seen.rate_hz, out=out[6])
         np.divide(mean, seen.deadline_s, out=out[7])
-        np.minimum(out[6:8], _filled(3.0, (2, n)), out=out[6:8])
+        at_most(out[6:8], 3.0, out=out[6:8])
         rails = 8 + len(self.spec.rails)
         watts = out[8:rails]
-        np.multiply(seen.energy_j, 1 / self.spec.interval_s, out=watts)
-        np.maximum(watts, _filled(0.01, watts.shape), out=watts)
+        np.divide(seen.energy_j, self._interval_s, out=watts)
+        at_least(watts, 0.01, out=watts)
         np.log(watts, out=watts)
-        watts *= 0.5
-        np.maximum(out[:rails], _filled(-4.0, (rails, n)), out=out[:rails])
-        np.minimum(out[:rails], _filled(4.0, (rails, n)), out=out[:rails])
-        if np.isnan(watts).any():
+        watts *= _HALF
+        np.clip(out[:rails], -4.0, 4.0, out=out[:rails])
+        if np.isnan(watts[:, 0]).any():
             np.nan_to_num(watts, copy=False)
 
         out[rails] = seen.goal
         np.multiply(seen.missed, per_frame, out=out[rails + 1])
         np.multiply(seen.dropped, per_frame, out=out[rails + 2])
         out[rails + 3] = served
-        np.multiply(seen.temp_c, 0.02, out=out[rails + 4])
-        out[rails + 4] -= 1.0
+        np.multiply(seen.temp_c, _PER_50_K, out=out[rails + 4])
+        out[rails + 4] -= _ONE
         out[rails + 5] = seen.throttled
         row = rails + 6
         after = row + 2 * len(self._rungs)
         out[row:after:2] = seen.accuracy_min <= self._meets
-        out[row + 1 : after : 2] = rung == self._rungs
+        out[row + 1 : after : 2] = rung.astype(np.uint8) == self._rungs
         row, after = after, after + len(self._place_features)
-        out[row:after] = self._place_features.take(place, axis=1, mode="clip")
+        self._place_features.take(place, axis=1, mode="clip", out=out[row:after])
         row, after = after, after + len(self._steps)
         out[row:after] = seen.granted[2:]
         out[row:after] *= self._per_step
@@ -240,7 +237,7 @@ class Codec:
         actions = np.asarray(actions)
         if self.action_view == "flat":
             return np.asarray(self.flat_points.take(actions.reshape(-1), axis=1))
-        return np.ascontiguousarray(actions.T, dtype=np.intp)
+        return actions.T.astype(np.intp, copy=False)
 
     def knobs(self, action: npt.ArrayLike) -> Knobs:
         """The knobs an action means; InputError where it is outside the action space."""

@@ -18,11 +18,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache, reduce
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hw.clip import at_least, at_most
 from hw.errors import InputError, Missing
 from hw.types import GOALS, Demand, Profile, Telemetry
 
@@ -80,6 +83,13 @@ def ladder_ends(profile: Profile) -> tuple[float, float]:
     return min(accuracies), max(accuracies)
 
 
+@lru_cache
+def _constants(weights: RewardWeights, dtype: type[np.floating[Any]]) -> SimpleNamespace:
+    """The weights as arrays without dimensions: NumPy reckons with one faster than with a Python number."""
+    numbers = {**vars(weights), "one": 1.0, "hot_per_k": weights.hot / 10.0}
+    return SimpleNamespace(**{name: np.array(value, dtype) for name, value in numbers.items()})
+
+
 def reward_terms(
     *,
     frames: npt.ArrayLike,
@@ -116,30 +126,28 @@ def reward_terms(
         # flags and counts times a Python float would be float64
         return np.asarray(x, dtype)
 
-    w = weights
-    per_frame = 1.0 / np.maximum(as_float(frames), 1.0)
+    w = _constants(weights, dtype)
+    per_frame = w.one / at_least(as_float(frames), 1.0)
     # flags are 0 or 1: arithmetic with them is exact, and faster than np.where
-    wants_accuracy = as_float(np.asarray(goal) != 0)
-    e = np.minimum(as_float(energy_) * per_frame / as_float(energy_budget_j), w.energy_cap)
-    over_budget = np.maximum(e - 1.0, 0.0)
-    energy = over_budget * wants_accuracy * -w.over_budget + e * (wants_accuracy - 1.0) * w.energy
+    wants_accuracy = as_float(goal)
+    e = at_most(as_float(energy_) * per_frame / as_float(energy_budget_j), weights.energy_cap)
+    # one budget is free where accuracy is the goal, none where energy is
+    energy = at_least(e - wants_accuracy, 0.0) * (wants_accuracy * (w.energy - w.over_budget) - w.energy)
 
     accuracy_, low, high = as_float(accuracy), as_float(accuracy_lo), as_float(accuracy_hi)
     short = as_float(accuracy_min) - accuracy_
     fine = (short > BREACH_TOLERANCE) * (w.breach + w.shortfall * short)
-    span = np.where(high > low, high - low, as_float(np.inf))  # a ladder of one rung: nothing to gain
+    span = high - low + (high <= low)  # a ladder of one rung has nothing to gain: 0 / 1
     gain = wants_accuracy * (accuracy_ - low) / span
 
-    switching = (
-        as_float(switched_rung) * -w.rung - as_float(switched_place) * w.place - as_float(switched_freq) * w.freq
-    )
-    warm = np.maximum(as_float(temp_c) - w.hot_c, 0.0)
+    switching = as_float(switched_rung) * w.rung + as_float(switched_place) * w.place + as_float(switched_freq) * w.freq
+    warm = at_least(as_float(temp_c) - w.hot_c, 0.0) * w.hot_per_k
     return {
         "energy": energy,
         "deadline": as_float(missed) * per_frame * -w.deadline,
         "accuracy": gain - fine,
-        "switching": switching,
-        "heat": warm * (-w.hot / 10.0) - w.throttled * as_float(throttled),
+        "switching": -switching,
+        "heat": -(warm + w.throttled * as_float(throttled)),
     }
 
 
@@ -157,7 +165,7 @@ def lane_terms(
     return reward_terms(
         frames=interval.frames,
         missed=interval.missed,
-        energy_j=interval.energy_j.sum(axis=0),
+        energy_j=reduce(np.add, interval.energy_j),
         energy_budget_j=energy_budget_j,
         accuracy=accuracy,
         accuracy_min=accuracy_min,

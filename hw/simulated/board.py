@@ -98,7 +98,7 @@ def lane_telemetry(simulator: Simulator, interval: Interval, asked: Knobs, lane:
         dropped=int(interval.dropped[lane]),
         latency_mean_s=_known(float(interval.latency_mean_s[lane])),
         latency_p95_s=_known(float(interval.latency_p95_s[lane])),
-        accuracy=_known(float(interval.accuracy[lane])),
+        accuracy=_known(float(simulator.accuracy(interval)[lane])),
         labelled=int(interval.served[lane]),
         confidence=None,
         energy_j=dict(zip(spec.rails, interval.energy_j[:, lane].tolist(), strict=True)),

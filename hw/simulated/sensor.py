@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 F = NDArray[np.float32]
 
 
-def read_power(now_w: F, before_w: F, gain: F, *, window_s: float, step_w: float, interval_s: float) -> F:
-    """What an averaging meter makes of an interval's power (W), any shape.
+def read_energy(now_w: F, before_w: F, gain: F, *, window_s: float, step_w: float, interval_s: float) -> F:
+    """The energy (J) that an averaging meter reports for an interval, from its power (W), any shape.
 
     A value stands for the window before it, so on average it is one window old: that share of the interval still
     shows the power of the interval before. Every value is a multiple of `step_w`; an interval holds several,
@@ -19,11 +19,13 @@ def read_power(now_w: F, before_w: F, gain: F, *, window_s: float, step_w: float
     mean *= min(1.0, window_s / interval_s)
     mean += now_w
     mean *= gain
-    if step_w > 0:
-        quantum = step_w / max(1, int(interval_s / window_s))
-        mean *= 1.0 / quantum
-        np.rint(mean, mean)
-        mean *= quantum
+    if step_w <= 0:
+        mean *= interval_s
+        return mean
+    quantum = step_w / max(1, int(interval_s / window_s))
+    mean *= 1.0 / quantum
+    np.rint(mean, mean)
+    mean *= quantum * interval_s
     return mean
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import reduce
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel
+from hw.clip import at_least, at_most
 from hw.simulated import physics
-from hw.simulated.sensor import read_power, read_temperature
+from hw.simulated.sensor import read_energy, read_temperature
 from hw.simulated.tables import build_tables
 from hw.types import Profile
 
@@ -26,29 +27,26 @@ I = NDArray[np.intp]  # noqa: E741
 _BITS = 12
 # the normal distribution in 4096 equally likely steps, from -3.7 to 3.7: a look-up a draw
 _NORMALS = np.array([NormalDist().inv_cdf((k + 0.5) / 2**_BITS) for k in range(2**_BITS)], dtype=np.float32)
-_GAMMA = np.array(0x9E3779B97F4A7C15, np.uint64)  # SplitMix64
+_GAMMA = np.array(0x9E3779B9, np.uint32)  # the golden ratio: a Weyl sequence
+_LABELS = np.array(0x85EBCA6B, np.uint32)  # sets the noise of the labels apart from that of the rest
+# the integer hash "lowbias32" (C. Wellons, hash-prospector): shift, multiply, shift, multiply, shift
 _MIXING = tuple(
-    (np.array(shift, np.uint64), np.array(factor, np.uint64))
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+    (np.array(shift, np.uint32), np.array(factor, np.uint32)) for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B))
 )
-_LAST_SHIFT, _MASK, _SECOND, _UNIFORM = (np.array(k, np.uint64) for k in (31, 2**_BITS - 1, 32 - _BITS, 40))
-_NAN = physics.constant(np.nan)
-_UNIFORM_STEP = physics.constant(2.0**-24)
+_LAST_SHIFT, _TOP, _REST = (np.array(k, np.uint32) for k in (16, 32 - _BITS, 2 ** (32 - _BITS) - 1))
+_UNIFORM_STEP = physics.constant(2.0 ** -(32 - _BITS))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interval:
+class Interval(NamedTuple):  # made in a twentieth of a frozen dataclass's time
     """One control interval of n boards. Counts are whole numbers in float32; NaN is missing."""
 
-    asked: I  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
-    granted: I  # (2 + clocks, n)
+    granted: I  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
     frames: F  # (n,) arrived
     served: F
     missed: F
     dropped: F
     latency_mean_s: F  # NaN where nothing was served
     latency_p95_s: F
-    accuracy: F  # of the served frames; NaN where none
     energy_j: F  # (rails, n) as the meters report it
     temp_c: F  # (n,) as the sensor reports it
     utilisation: F  # (units, n) mean over the unit's cores
@@ -59,13 +57,31 @@ class Interval:
     exact_temp_c: F  # (n,) at the end
     unmetered_w: F  # (n,) rest of the board and fan, on no meter
     alone_s: F  # (n,) profile latency of the granted point; everybody who holds the profile knows it
+    label_key: NDArray[np.uint32]  # (n,) of the noise of the labels, see `Simulator.accuracy`
+
+
+def _mixed(count: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Noise counted off: 32 even bits from each count."""
+    x = count
+    for shift, factor in _MIXING:
+        mixed = x >> shift
+        mixed ^= x
+        mixed *= factor
+        x = mixed
+    x ^= x >> _LAST_SHIFT
+    return x
+
+
+def _normal(bits: NDArray[np.uint32]) -> F:
+    """A normal number from the top bits of each."""
+    return _NORMALS.take((bits >> _TOP).astype(np.intp), mode="clip")
 
 
 class Simulator:
     """n boards of one model with one profile, stepped together in float32.
 
     A seed makes a generator, which draws a board's meters and the key of its noise; the noise itself is counted off
-    that key (SplitMix64), so it costs no memory and a fork hears the same.
+    that key (a Weyl sequence through an integer hash), so it costs no memory and a fork hears the same.
     """
 
     def __init__(self, model: BoardModel, profile: Profile, n: int) -> None:
@@ -84,10 +100,12 @@ class Simulator:
         self._change_s = [physics.constant(s) for s in (model.switching.rung_s, model.switching.migration_s, *stalls)]
         self._change_w = physics.constant(model.switching.energy_j / spec.interval_s)
         self._stretch = physics.constant(model.contention.stall_stretch)
-        self._fan_trips = np.array(model.thermal.fan_trips_c, np.float32)
-        self._fan_hysteresis = np.full(len(self._fan_trips), model.thermal.fan_hysteresis_k, np.float32)
-        self._trips = np.array([t.trip_c for t in model.throttle], np.float32)
-        self._trip_hysteresis = np.array([t.hysteresis_k for t in model.throttle], np.float32)
+        thermal = model.thermal
+        self._fan_trips = physics.trip_points(
+            thermal.fan_trips_c, [thermal.fan_hysteresis_k] * len(thermal.fan_trips_c)
+        )
+        self._trips = physics.trip_points([t.trip_c for t in model.throttle], [t.hysteresis_k for t in model.throttle])
+        self._lowest_trip_c = min((t.trip_c for t in model.throttle), default=np.inf)
         self._leakage = [
             (physics.leakage_arrhenius, physics.constant(u.leak_activation_k))
             if u.leak_activation_k
@@ -104,14 +122,15 @@ class Simulator:
         in_order = clocks == tuple(range(self._clocks))
         self._unit_rows: slice | list[int] = slice(2, None) if in_order else [2 + c for c in clocks]
 
-        self._noise = np.zeros(n, np.uint64)  # a board's count, from a key that its generator drew
+        self._noise = np.zeros(n, np.uint32)  # a board's count, from a key that its generator drew
         self.granted = np.repeat(self.initial_knobs[:, None], n, axis=1)
         self._queued = np.zeros(n, np.float32)  # backlog in frames
         self._phase = np.zeros(n, np.float32)
         self._heat = np.zeros((2, n), np.float32)
-        self._fan = np.zeros(n, np.intp)
-        self._trip = np.zeros(n, np.intp)
-        self._tripped = False  # whether any may be above 0
+        self._fan = np.zeros(n, np.uint8)
+        self._cooling = tables.thermal.take(self._fan, axis=1)  # (6, n) as the fan stands
+        self._cap = np.zeros(n, np.uint8)
+        self._capped = np.zeros(0, np.intp)  # the boards whose clocks are capped
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
         self.busy = np.zeros((self._units, n), np.float32)
@@ -134,12 +153,14 @@ class Simulator:
             if seeds is not None and seeds[k] is not None:
                 rng = np.random.default_rng(seeds[k])
                 self._gain[:, lane] = 1 + spread * rng.standard_normal(self._rails, dtype=np.float32)
-                self._noise[lane] = rng.integers(2**64, dtype=np.uint64)
+                self._noise[lane] = rng.integers(2**32, dtype=np.uint32)
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
         self._phase[index] = 0
         self._fan[index] = 0
-        self._trip[index] = 0
+        self._cooling[:, index] = self.tables.thermal[:, :1]
+        self._cap[index] = 0
+        self._capped = (self._cap > 0).nonzero()[0]
         _, r1, _, r2, offset, _ = self.tables.thermal[:, 0]
         self._heat[0, index] = r1 * self._idle_w
         self._heat[1, index] = r2 * self._idle_w + offset
@@ -152,10 +173,11 @@ class Simulator:
         """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
         twin.n = n
-        for name in ("_noise", "_queued", "_phase", "_fan", "_trip", "mem_gbps", "ambient_c"):
+        for name in ("_noise", "_queued", "_phase", "_fan", "_cap", "mem_gbps", "ambient_c"):
             setattr(twin, name, np.repeat(getattr(self, name)[lane : lane + 1], n, axis=0))
-        for name in ("granted", "_heat", "_before_w", "_gain", "busy"):
+        for name in ("granted", "_heat", "_before_w", "_gain", "_cooling", "busy"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
+        twin._capped = (twin._cap > 0).nonzero()[0]
         return twin
 
     @property
@@ -176,34 +198,35 @@ class Simulator:
         self.mem_gbps[:] = mem_gbps
         self.ambient_c[:] = ambient_c
 
-    def _coming_noise(self) -> tuple[F, F, F]:
-        """Two normals and a uniform number for each board, (n,): SplitMix64 of its key and how far it has come."""
-        x = self._noise
-        x += _GAMMA
-        for shift, factor in _MIXING:
-            mixed = x >> shift
-            mixed ^= x
-            mixed *= factor
-            x = mixed
-        x = x ^ (x >> _LAST_SHIFT)
-        first, second = x & _MASK, (x >> _SECOND) & _MASK  # their look-ups want signed numbers
-        uniform = (x >> _UNIFORM).view(np.int64).astype(np.float32)
-        uniform *= _UNIFORM_STEP
-        return _NORMALS.take(first.view(np.int64)), _NORMALS.take(second.view(np.int64)), uniform
+    def accuracy(self, interval: Interval) -> F:
+        """Share of an interval's served frames that were right, (n,), drawn from the rung's; NaN where none was."""
+        rung, served = interval.granted[0], interval.served
+        deviation = np.sqrt(served * self.tables.variance.take(rung))
+        hits = served * self.tables.accuracy.take(rung) + _normal(_mixed(interval.label_key)) * deviation
+        right = np.minimum(at_least(np.rint(hits), 0.0), served)
+        return np.where(served > 0, right / at_least(served, 1.0), np.float32(np.nan))
+
+    def _grant(self, knobs: I) -> tuple[I, NDArray[np.bool_]]:
+        """What the kernel grants of (2 + clocks, n) knobs, and whom it throttled (n,)."""
+        granted, throttled = np.array(knobs, np.intp, order="C"), np.zeros(self.n, np.bool_)
+        hot = self._capped
+        if hot.size:
+            asked, caps = granted[2:].take(hot, axis=1), self.tables.caps.take(self._cap.take(hot), axis=1)
+            granted[2:, hot] = np.minimum(asked, caps)
+            throttled[hot] = (caps < asked).any(axis=0)
+        return granted, throttled
 
     def step(self, knobs: I, rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
         tables, interval_s, units = self.tables, self._interval_s, self._units
-        jitter, label_noise, coin = self._coming_noise()
+        self._noise += _GAMMA
+        bits = _mixed(self._noise)
+        jitter = _normal(bits)
+        coin = (bits & _REST).astype(np.float32)
+        coin *= _UNIFORM_STEP
 
         # what the kernel grants, and what the change costs
-        granted = knobs.copy()
-        throttled = np.zeros(self.n, np.bool_)
-        if self._tripped:
-            for c in range(self._clocks):
-                cap = tables.caps[c].take(self._trip)
-                throttled |= cap < knobs[2 + c]
-                np.minimum(granted[2 + c], cap, out=granted[2 + c])
+        granted, throttled = self._grant(knobs)
         changed = (granted != self.granted).astype(np.float32)
         self.granted = granted
         stall_s = changed[0] * self._change_s[0]
@@ -222,14 +245,15 @@ class Simulator:
         point = (rung * tables.at_unit.shape[1] + place) * tables.point_steps + step
         at_place = tables.placement.take(place, axis=1, mode="clip")  # "clip" only spares a check
         here, (cores, unit_cores, mem_per_gbps) = at_place[:units], at_place[units:]
-        compute_s, memory_s, cv, own_w, memory_w, alone_s = tables.point.take(point, axis=1, mode="clip")
-        busy = (here * self.busy).sum(axis=0)
+        compute_s, memory_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
+        alone_s = compute_s + memory_s
+        busy = reduce(np.add, here * self.busy)
         share = physics.core_share(cores, unit_cores, busy, self.model.contention.min_share)
         mem_load = self.mem_gbps * mem_per_gbps
         service_s = physics.service_time(compute_s, memory_s, share.share, mem_load, self._stretch)
         # spread of the mean over the interval's frames
-        spread = cv / np.sqrt(physics.at_least(rate_hz * interval_s, 1.0))
-        service_s *= physics.at_least(physics.ONE + jitter * spread, 0.5)
+        spread = cv / np.sqrt(at_least(rate_hz * interval_s, 1.0))
+        service_s *= at_least(physics.ONE + jitter * spread, 0.5)
 
         # the queue
         backlog_s = self._queued * service_s + stall_s
@@ -238,16 +262,9 @@ class Simulator:
         self._phase = queue.phase
         dropped = np.floor(queue.dropped + coin)  # expected counts rounded to whole frames without bias
         missed = np.minimum(np.floor(queue.missed + coin), queue.arrived)
-        served = physics.at_least(queue.arrived - dropped, 0.0)
-        deviation = np.sqrt(served * tables.variance.take(rung))
-        hits = served * tables.accuracy.take(rung) + label_noise * deviation
-        right = np.minimum(physics.at_least(np.rint(hits), 0.0), served)
-        accuracy: F = np.divide(right, physics.at_least(served, 1.0))
-        nothing = served < physics.HALF
-        if nothing.any():
-            missing = np.where(nothing, _NAN, physics.ZERO)
-            for row in (queue.latency_mean_s, queue.latency_p95_s, accuracy):
-                row += missing
+        served = at_least(queue.arrived - dropped, 0.0)
+        nothing = (served < physics.HALF).nonzero()[0]
+        queue.latency_mean_s[nothing] = queue.latency_p95_s[nothing] = np.nan
 
         # power
         on = queue.busy_s * self._per_s
@@ -258,14 +275,14 @@ class Simulator:
         for u, (law, coefficient) in enumerate(self._leakage):
             growth[u] = law(temp_c, coefficient)
         on_here = here * on
-        powered = physics.powered_share(self.busy, on_here, here * self._nap * served)
-        yielded = physics.at_least(share.excess - physics.HALF, 0.0)
+        load = at_most(self.busy, 1.0)
+        powered = physics.powered_share(load, on_here, here * (self._nap * served))
+        yielded = at_least(share.excess - physics.HALF, 0.0)
         background = self.busy - on_here * yielded
         watts = np.empty((self._rails, self.n), np.float32)
         unit_w = watts[:units]
         np.multiply(leak_w, growth, out=unit_w)
-        unit_w += cluster_w
-        unit_w -= self._off_w
+        unit_w += cluster_w  # less what a powered-down cluster draws
         unit_w *= powered
         unit_w += self._off_w
         unit_w += core_w * background
@@ -279,24 +296,29 @@ class Simulator:
                 row *= physics.leakage_exponential(temp_c, per_k)
             if rail.w_per_gbps:
                 row += memory_w * working
-        utilisation = physics.at_most((background + here * (cores * on)) / tables.unit_cores, 1.0)
+        utilisation = at_most((background + on_here * cores) * tables.per_core, 1.0)
         peak = here * (on + (physics.ONE - on) * share.excess)
-        np.maximum(peak, physics.at_most(self.busy, 1.0), out=peak)
+        np.maximum(peak, load, out=peak)
 
         # heat
-        decay1, r1, decay2, r2, offset, unmetered_w = tables.thermal.take(self._fan, axis=1, mode="clip")
-        total_w = watts.sum(axis=0)
+        decay1, r1, decay2, r2, offset, unmetered_w = self._cooling
+        total_w = reduce(np.add, watts)
         self._heat[0] = physics.relax(self._heat[0], r1 * total_w, decay1)
         self._heat[1] = physics.relax(self._heat[1], r2 * total_w + offset, decay2)
         exact_temp_c = self.ambient_c + self._heat[0] + self._heat[1]
-        self._fan = physics.hysteresis(self._fan, exact_temp_c, self._fan_trips, self._fan_hysteresis)
-        if len(self._trips) and (self._tripped or exact_temp_c.max() >= self._trips[0]):
-            self._trip = physics.hysteresis(self._trip, exact_temp_c, self._trips, self._trip_hysteresis)
-            self._tripped = bool(self._trip.any())
+        fan = physics.hysteresis(self._fan, exact_temp_c, self._fan_trips)
+        turned = (fan != self._fan).nonzero()[0]
+        if turned.size:
+            self._fan = fan
+            unmetered_w = unmetered_w.copy()  # the interval keeps what was in force
+            self._cooling[:, turned] = tables.thermal.take(fan.take(turned), axis=1)
+        if self._capped.size or exact_temp_c.max() >= self._lowest_trip_c:
+            self._cap = physics.hysteresis(self._cap, exact_temp_c, self._trips)
+            self._capped = (self._cap > 0).nonzero()[0]
 
         # what the meters make of it
         sensor = self.model.sensor
-        energy_j = read_power(
+        energy_j = read_energy(
             watts,
             self._before_w,
             self._gain,
@@ -304,10 +326,8 @@ class Simulator:
             step_w=sensor.step_w,
             interval_s=self.model.spec.interval_s,
         )
-        energy_j *= interval_s
         self._before_w = watts
         return Interval(
-            asked=knobs,
             granted=granted,
             frames=queue.arrived,
             served=served,
@@ -315,7 +335,6 @@ class Simulator:
             dropped=dropped,
             latency_mean_s=queue.latency_mean_s,
             latency_p95_s=queue.latency_p95_s,
-            accuracy=accuracy,
             energy_j=energy_j,
             temp_c=read_temperature(exact_temp_c, sensor.temp_step_c),
             utilisation=utilisation,
@@ -326,4 +345,5 @@ class Simulator:
             exact_temp_c=exact_temp_c,
             unmetered_w=unmetered_w,
             alone_s=alone_s,
+            label_key=self._noise ^ _LABELS,
         )

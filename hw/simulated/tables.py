@@ -18,7 +18,7 @@ I = NDArray[np.intp]  # noqa: E741
 class Tables:
     """Arrays by rung (R), placement (P), frequency index (S, padded to the longest clock), unit (U), clock (C)."""
 
-    # (6, R*P*S): compute_s, stall_s, coefficient of variation, network's own W, network's memory W, latency
+    # (5, R*P*S): compute_s, stall_s, coefficient of variation, network's own W, network's memory W
     point: F
     point_steps: int  # S
     flat_points: I  # (2 + C, points): the profile's points as knob indices, other clocks at their lowest
@@ -26,9 +26,10 @@ class Tables:
     variance: F  # (R,): of a frame's being right
     placement: F  # (U + 3, P): 1 at its unit, cores, the unit's cores, 1 / the unit's memory ceiling
     at_unit: I  # (U, P): 1 at the placement's unit, as whole numbers
-    unit_cores: F  # (U, 1)
+    per_core: F  # (U, 1): 1 over the unit's cores
     unit_clock: tuple[int, ...]
-    power: F  # (3, U*S), unit by unit: cluster's dynamic W, leakage W at 50 C, dynamic W of a busy core
+    # (3, U*S), unit by unit: cluster's dynamic W above off, leakage W at 50 C, dynamic W of a busy core
+    power: F
     power_start: I  # (U, 1): where a unit's columns start
     caps: I  # (C, levels): highest frequency index at a throttle level
     thermal: F  # (6, levels): decay1, R1, decay2, R2, offset, unmetered W by fan level
@@ -45,8 +46,8 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     placements = spec.placements
     steps = max(len(c.freqs_hz) for c in spec.clocks)
     shape = (len(profile.rungs), len(placements), steps)
-    point = np.zeros((6, *shape), np.float32)
-    point[[0, 5]] = 1.0  # padding is never reached; a second keeps divisions finite
+    point = np.zeros((5, *shape), np.float32)
+    point[0] = 1.0  # padding is never reached; a second keeps divisions finite
     flat = []
     lowest = {c.name: c.freqs_hz[0] for c in spec.clocks}
     clock_names = [c.name for c in spec.clocks]
@@ -57,7 +58,7 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         memory = sum(max(0.0, p.rail_power_w[r.name] - idle[r.name]) for r in model.rails if r.w_per_gbps)
         own = max(0.0, p.power_w - idle[p.unit])
         cv = p.latency_std_s / p.latency_mean_s
-        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, cv, own, memory, p.latency_mean_s)
+        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, cv, own, memory)
         knobs = [p.rung - 1, place] + [0] * len(clock_names)
         knobs[2 + clock_names.index(unit.clock)] = step
         flat.append(knobs)
@@ -72,7 +73,7 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     for i, u in enumerate(model.units):
         clock = spec.clock(u.clock)
         volts, hertz = np.array(clock.volts), np.array(clock.freqs_hz)
-        power[0, i, : len(volts)] = u.cluster_nf * 1e-9 * volts**2 * hertz
+        power[0, i, : len(volts)] = u.cluster_nf * 1e-9 * volts**2 * hertz - u.off_w
         power[1, i, : len(volts)] = [leak_scale(u, v) for v in clock.volts]
         power[2, i, : len(volts)] = u.background_nf * 1e-9 * volts**2 * hertz
     regimes = [model.thermal.regime(level) for level in range(len(model.thermal.fan_duty))]
@@ -97,14 +98,14 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     cores = [n for _, n in placements]
     of_unit = [(u.cores, 1.0 / u.mem_ceiling_gbps) for name, _ in placements for u in model.units if u.name == name]
     return Tables(
-        point=point.reshape(6, -1),
+        point=point.reshape(len(point), -1),
         point_steps=steps,
         flat_points=np.array(flat, np.intp).T.copy(),
         accuracy=accuracy,
         variance=accuracy * (1 - accuracy),
         placement=np.array([*at_unit, cores, *zip(*of_unit, strict=True)], np.float32),
         at_unit=at_unit,
-        unit_cores=np.array([[u.cores] for u in spec.units], np.float32),
+        per_core=np.array([[1 / u.cores] for u in spec.units], np.float32),
         unit_clock=tuple(clock_names.index(u.clock) for u in spec.units),
         power=power.reshape(3, -1),
         power_start=np.arange(0, power[0].size, steps)[:, None],

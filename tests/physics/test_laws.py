@@ -29,8 +29,10 @@ def f32(*values: float) -> npt.NDArray[np.float32]:
     return np.array(values, np.float32)
 
 
-def random_run(simulator: Simulator, rng: np.random.Generator, steps: int, **fixed: Any) -> list[Interval]:
-    """Random knobs, load and demand, anew each interval."""
+def random_run(
+    simulator: Simulator, rng: np.random.Generator, steps: int, **fixed: Any
+) -> list[tuple[npt.NDArray[np.intp], Interval]]:
+    """What was asked and what came of it: random knobs, load and demand, anew each interval."""
     n, out = simulator.n, []
     for _ in range(steps):
         busy = rng.uniform(0, 4, (2, n)) * rng.integers(0, 2, (2, n))
@@ -38,7 +40,7 @@ def random_run(simulator: Simulator, rng: np.random.Generator, steps: int, **fix
         simulator.inject(np.float32(busy), np.float32(rng.uniform(0, 3, n)), np.full(n, ambient, np.float32))
         knobs = rng.integers(0, SIZES[:, None], (len(SIZES), n))
         rate, deadline_s = np.float32(rng.uniform(0.5, 60, n)), np.float32(rng.uniform(0.02, 2, n))
-        out.append(simulator.step(knobs, rate, deadline_s))
+        out.append((knobs, simulator.step(knobs, rate, deadline_s)))
     return out
 
 
@@ -62,7 +64,7 @@ def test_energy_adds_up(seed: int) -> None:
     lag = sensor.window_s / SPEC.interval_s
     quantum_j = sensor.step_w * SPEC.interval_s / int(SPEC.interval_s / sensor.window_s)
     before = None
-    for interval in random_run(seeded(seed), np.random.default_rng(seed), 5):
+    for _, interval in random_run(seeded(seed), np.random.default_rng(seed), 5):
         assert (interval.exact_power_w >= 0).all()
         if before is not None:
             exact_j = (interval.exact_power_w * (1 - lag) + before * lag) * SPEC.interval_s
@@ -85,10 +87,10 @@ def test_throttling_only_lowers_clocks(seed: int) -> None:
     simulator = seeded(seed)
     hot = random_run(simulator, np.random.default_rng(seed), 40, ambient_c=75.0)
     throttled = 0
-    for interval in hot:
-        assert (interval.granted[2:] <= interval.asked[2:]).all()
-        assert (interval.granted[:2] == interval.asked[:2]).all()
-        lowered = (interval.granted[2:] < interval.asked[2:]).any(axis=0)
+    for asked, interval in hot:
+        assert (interval.granted[2:] <= asked[2:]).all()
+        assert (interval.granted[:2] == asked[:2]).all()
+        lowered = (interval.granted[2:] < asked[2:]).any(axis=0)
         assert (lowered == interval.throttled).all()
         throttled += int(lowered.sum())
     assert throttled > 0
@@ -203,20 +205,47 @@ def test_hysteresis_does_not_chatter(seed: int) -> None:
     """Up at a trip and no sooner, down only below trip minus hysteresis; still where it jitters."""
     rng = np.random.default_rng(seed)
     trips, hyst = f32(50, 60, 70), f32(5, 5, 5)
-    level = np.zeros(N, np.intp)
+    points = physics.trip_points(trips, hyst)
+    level = np.zeros(N, np.uint8)
     for _ in range(60):
         temp = np.float32(rng.uniform(35, 80, N))
-        after = physics.hysteresis(level, temp, trips, hyst)
+        after = physics.hysteresis(level, temp, points)
         assert (after >= (temp[:, None] >= trips).sum(axis=1)).all()
         rose = after > level
         assert (temp[rose] >= trips[after[rose] - 1]).all()
         fell = after < level
         assert (temp[fell] < (trips - hyst)[after[fell]]).all()
         level = after
-    level = np.full(N, 2, np.intp)
+    level = np.full(N, 2, np.uint8)
     for _ in range(20):
-        level = physics.hysteresis(level, np.float32(rng.uniform(55.01, 69.9, N)), trips, hyst)
+        level = physics.hysteresis(level, np.float32(rng.uniform(55.01, 69.9, N)), points)
         assert (level == 2).all()
+
+
+def test_labels_and_jitter_are_drawn_as_said() -> None:
+    """Right answers are binomial in the rung's accuracy, frame by frame; no draw tells of another."""
+    lanes, intervals, frames = 200, 150, 20
+    simulator = seeded(3, lanes)
+    knobs = knobs_of(2, "a15", 4, 2e8, 2e9, lanes)
+    rate, deadline_s = np.full(lanes, 2 * frames, np.float32), np.full(lanes, 1.0, np.float32)
+    runs = [simulator.step(knobs, rate, deadline_s) for _ in range(intervals)]
+    right = np.array([simulator.accuracy(i) for i in runs])
+    served = np.array([i.served for i in runs])
+    p = PROFILE.rungs[1].accuracy
+    assert served[1:].mean() == pytest.approx(frames, rel=0.01)
+    assert right.mean() == pytest.approx(p, abs=0.003)
+    assert right[1:].std() == pytest.approx(np.sqrt(p * (1 - p) / frames), rel=0.03)
+    latency_s = np.array([i.latency_mean_s for i in runs])
+    jitter = (latency_s - latency_s.mean(axis=1, keepdims=True))[1:]  # without the clocks' common course
+    right = right[1:]
+    for one, other in (
+        (right[1:], right[:-1]),
+        (right[:, 1:], right[:, :-1]),
+        (jitter[1:], jitter[:-1]),
+        (jitter[:, 1:], jitter[:, :-1]),
+        (jitter, right),
+    ):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
 
 
 # -- published figures of the XU3 (BOARDS, parts A7 and F3) ------------------------------------------------
