@@ -271,9 +271,6 @@ class Simulator:
         working = on * (alone_s / service_s)
         temp_c = self.ambient_c + self._heat[0] + self._heat[1]
         cluster_w, leak_w, core_w = tables.power.take(steps + tables.power_start, axis=1, mode="clip")
-        growth = np.empty((units, self.n), np.float32)
-        for u, (law, coefficient) in enumerate(self._leakage):
-            growth[u] = law(temp_c, coefficient)
         on_here = here * on
         load = at_most(self.busy, 1.0)
         powered = physics.powered_share(load, on_here, here * (self._nap * served))
@@ -281,7 +278,8 @@ class Simulator:
         background = self.busy - on_here * yielded
         watts = np.empty((self._rails, self.n), np.float32)
         unit_w = watts[:units]
-        np.multiply(leak_w, growth, out=unit_w)
+        for u, (law, coefficient) in enumerate(self._leakage):
+            np.multiply(leak_w[u], law(temp_c, coefficient), out=unit_w[u])
         unit_w += cluster_w  # less what a powered-down cluster draws
         unit_w *= powered
         unit_w += self._off_w
