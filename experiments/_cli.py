@@ -44,14 +44,19 @@ def complain(problem: str) -> None:
     print("error: " + " ".join(problem.split()), file=sys.stderr)
 
 
-def parse(config: type[T], description: str) -> T:
-    """The command line as a `config` dataclass, by tyro; its complaints become an InputError of one line."""
+def parse(config: type[T], description: str, default: T | None = None) -> T:
+    """The command line as a `config` dataclass, by tyro; its complaints become an InputError of one line.
+
+    `default`: what holds where nothing is said (None: the defaults of the fields).
+    """
     import tyro  # here: deploy_policy.py shares this file and must fly without tyro
 
     complaints = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaints):
-            return tyro.cli(config, description=description)
+            if default is None:
+                return tyro.cli(config, description=description)
+            return tyro.cli(config, description=description, default=default)
     except SystemExit as leaving:
         if leaving.code in (0, None):
             raise  # --help

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("hw", "envs", "agents", "experiments")
+PACKAGES = ("hw", "envs", "agents", "dyndnn", "experiments")
 HEAVY = ("torch", "gymnasium", "stable_baselines3", "sb3_contrib", "pandas", "matplotlib", "tensorboard")
 LIGHT = (
     "hw",
@@ -27,6 +27,8 @@ LIGHT = (
     "agents.policy",
     "agents.runtime",
     "agents.saved",
+    "dyndnn.ladder",
+    "dyndnn.serve",
     "experiments.deploy_policy",
 )
 

@@ -1,0 +1,243 @@
+"""Dynamic networks in torch: one module class for every family and connectivity; a rung is data.
+
+The shapes and their sources are in `dyndnn.netconfig`. Activations travel as a list of tensors, one per group
+(dense rungs: one tensor), so group k is computed from groups <= k alone, and the logits of a rung stay
+bit-identical whatever happens to later groups. Only convolutions, batch norm, ReLU, pools, concatenation,
+addition and linear layers are used: every one of them has a counterpart where the network is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dyndnn.errors import NetworkError
+from dyndnn.netconfig import (
+    BLOCKS,
+    LAYERS,
+    STAGES,
+    Connectivity,
+    Convolution,
+    Family,
+    Head,
+    NetConfig,
+    activation_bytes,
+    alone,
+    convolutions,
+    macs,
+    weight_count,
+)
+
+__all__ = [
+    "Connectivity",
+    "DynamicNet",
+    "Family",
+    "Head",
+    "NetConfig",
+    "activation_bytes",
+    "alone",
+    "convolutions",
+    "macs",
+    "weight_count",
+]
+
+
+class GroupedConv(nn.Module):
+    """A convolution with batch norm whose output channels come in groups, each with weights of its own.
+
+    Group j reads its own group of the input (`group`), groups 1..j (`nested`), or the image.
+    """
+
+    def __init__(self, config: NetConfig, plan: Convolution) -> None:
+        super().__init__()
+        self.image = plan.source is None
+        self.nested = config.connectivity == "nested"
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        for j, row in enumerate(config.widths):
+            before = config.widths[j - 1] if j else (0,) * len(row)
+            out = row[plan.target] - before[plan.target]
+            if plan.source is None:
+                seen = config.input_shape[0]
+            else:
+                seen = row[plan.source] - (0 if self.nested else before[plan.source])
+            self.convs.append(nn.Conv2d(seen, out, plan.kernel, plan.stride, plan.kernel // 2, bias=False))
+            self.norms.append(nn.BatchNorm2d(out))
+
+    def forward(self, xs: list[Tensor], rung: int) -> list[Tensor]:
+        """Groups 0..rung, before the non-linearity, from the groups of the layer before."""
+        out = []
+        for j in range(rung + 1):
+            if self.image:
+                x = xs[0]
+            elif self.nested and j:
+                x = torch.cat(xs[: j + 1], 1)
+            else:
+                x = xs[j]
+            out.append(self.norms[j](self.convs[j](x)))
+        return out
+
+    def parts(self, k: int) -> Iterator[nn.Module]:
+        """The modules of group k."""
+        yield self.convs[k]
+        yield self.norms[k]
+
+    def shared(self) -> list[nn.Parameter]:
+        """Parameters of every group."""
+        return []
+
+
+class SlimmableConv(nn.Module):
+    """A dense convolution of which a rung uses the first channels, with batch norm per rung."""
+
+    def __init__(self, config: NetConfig, plan: Convolution) -> None:
+        super().__init__()
+        image = config.input_shape[0]
+        self.out = [row[plan.target] for row in config.widths]
+        self.seen = [image if plan.source is None else row[plan.source] for row in config.widths]
+        self.conv = nn.Conv2d(self.seen[-1], self.out[-1], plan.kernel, plan.stride, plan.kernel // 2, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n) for n in self.out)
+
+    def forward(self, xs: list[Tensor], rung: int) -> list[Tensor]:
+        """The rung's channels, before the non-linearity, in a list of one."""
+        weight = self.conv.weight[: self.out[rung], : self.seen[rung]]
+        return [self.norms[rung](F.conv2d(xs[0], weight, None, self.conv.stride, self.conv.padding))]
+
+    def parts(self, k: int) -> Iterator[nn.Module]:
+        """The modules of rung k that no other rung uses."""
+        yield self.norms[k]
+
+    def shared(self) -> list[nn.Parameter]:
+        """Parameters of every rung."""
+        return list(self.conv.parameters())
+
+
+class DynamicNet(nn.Module):
+    """A network with rungs; rungs and groups count from 0 here, from 1 wherever a person sees them.
+
+    Input (n, *config.input_shape); logits (n, config.classes).
+    """
+
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frozen = 0  # groups below this one stay as they are
+        slimmable = config.connectivity == "slimmable"
+        kind = SlimmableConv if slimmable else GroupedConv
+        self.layers = nn.ModuleDict({plan.name: kind(config, plan) for plan in convolutions(config)})
+        features = config.features
+        if config.head == "own":
+            sizes = list(features)
+        elif slimmable:
+            sizes = [features[-1]]
+        else:
+            sizes = [n - b for n, b in zip(features, (0, *features), strict=False)]
+        self.heads = nn.ModuleList(nn.Linear(n, config.classes) for n in sizes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # He et al. 2015; by what a channel reads, so that a group starts like a network of its size
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, x: Tensor, rung: int) -> Tensor:
+        """Logits of a rung."""
+        return self.logits(self.features(x, rung), rung)
+
+    def forward_upto(self, x: Tensor, rung: int) -> list[Tensor]:
+        """Logits of rungs 0..rung; in one pass where rungs are groups, a pass each where they are dense."""
+        if self.config.connectivity == "slimmable":
+            return [self.forward(x, k) for k in range(rung + 1)]
+        features = self.features(x, rung)
+        return [self.logits(features, k) for k in range(rung + 1)]
+
+    def features(self, x: Tensor, rung: int) -> list[Tensor]:
+        """Pooled features of groups 0..rung, each (n, channels of the group); dense rungs: one tensor."""
+        if tuple(x.shape[1:]) != self.config.input_shape:
+            raise NetworkError.at("input", "has another shape", value=tuple(x.shape), want=f"(n, {self._shape()})")
+        xs = self._relu_pool(self.layers["stem"]([x], rung), 1)
+        xs = self._alexnet(xs, rung) if self.config.family == "alexnet" else self._resnet20(xs, rung)
+        return [F.adaptive_avg_pool2d(x, 1).flatten(1) for x in xs]
+
+    def logits(self, features: list[Tensor], rung: int, keep: Tensor | None = None) -> Tensor:
+        """Logits of a rung from at least its features; `keep` (n, 1) scales what earlier groups contribute."""
+        if self.config.connectivity == "slimmable":
+            if self.config.head == "own":
+                return self._head(rung, features[0])
+            head = self.heads[0]
+            assert isinstance(head, nn.Linear)
+            return F.linear(features[0], head.weight[:, : self.config.features[rung]], head.bias)
+        if self.config.head == "own":
+            earlier = [f if keep is None else f * keep for f in features[:rung]]
+            return self._head(rung, torch.cat([*earlier, features[rung]], 1) if rung else features[0])
+        last = self._head(rung, features[rung])
+        if not rung:
+            return last
+        total = self._head(0, features[0])
+        for k in range(1, rung):
+            total = total + self._head(k, features[k])
+        return (total if keep is None else total * keep) + last
+
+    def convs(self) -> Iterator[GroupedConv | SlimmableConv]:
+        """Every convolution in the order of computation (a projection after its block)."""
+        for layer in self.layers.values():
+            assert isinstance(layer, GroupedConv | SlimmableConv)
+            yield layer
+
+    def group_parameters(self, k: int) -> list[nn.Parameter]:
+        """What training group k may change; for dense rungs the shared weights are among it."""
+        parameters = [p for conv in self.convs() for part in conv.parts(k) for p in part.parameters()]
+        parameters += [p for conv in self.convs() for p in conv.shared()]
+        return parameters + list(self.heads[min(k, len(self.heads) - 1)].parameters())
+
+    def freeze_upto(self, k: int) -> None:
+        """Freeze groups below k: no gradients, batch norm by its statistics, in training mode too.
+
+        The shared weights of dense rungs stay free; who trains them keeps the smaller rungs' blocks.
+        """
+        self.frozen = k
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        for group in range(k, self.config.rungs):
+            for parameter in self.group_parameters(group):
+                parameter.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> DynamicNet:
+        """Training mode for what is not frozen."""
+        super().train(mode)
+        for conv in self.convs():
+            for k in range(self.frozen):
+                for part in conv.parts(k):
+                    part.eval()
+        return self
+
+    def _alexnet(self, xs: list[Tensor], rung: int) -> list[Tensor]:
+        for number in range(2, LAYERS["alexnet"] + 1):
+            xs = self._relu_pool(self.layers[f"conv{number}"](xs, rung), number)
+        return xs
+
+    def _resnet20(self, xs: list[Tensor], rung: int) -> list[Tensor]:
+        for stage in range(1, STAGES + 1):
+            for block in range(1, BLOCKS + 1):
+                name = f"stage{stage}_block{block}"
+                inner = [F.relu(x) for x in self.layers[f"{name}_conv1"](xs, rung)]
+                short = self.layers[f"{name}_projection"](xs, rung) if stage > 1 and block == 1 else xs
+                main = self.layers[f"{name}_conv2"](inner, rung)
+                xs = [F.relu(m + s) for m, s in zip(main, short, strict=True)]
+        return xs
+
+    def _relu_pool(self, xs: list[Tensor], number: int) -> list[Tensor]:
+        if number not in self.config.pool_after:
+            return [F.relu(x) for x in xs]
+        # the two commute; pooling first makes training faster, and a convolution with ReLU is one step when served
+        if self.training:
+            return [F.relu(F.max_pool2d(x, self.config.pool_kernel, 2)) for x in xs]
+        return [F.max_pool2d(F.relu(x), self.config.pool_kernel, 2) for x in xs]
+
+    def _head(self, k: int, features: Tensor) -> Tensor:
+        logits: Tensor = self.heads[k](features)
+        return logits
+
+    def _shape(self) -> str:
+        return ", ".join(str(n) for n in self.config.input_shape)

@@ -1,0 +1,159 @@
+"""How rungs are trained: which stages a scheme has, which rungs a step trains, what is held still, the losses.
+
+| scheme | stages | trained in a step | source |
+|---|---|---|---|
+| `incremental` | one per group, smaller groups frozen | the group's rung | Tann et al., 2016; Xun et al., MLCAD 2019 |
+| `multi_path` | one per rung, the weights of smaller rungs held | the rung | ASP-DAC 2021, as the baseline |
+| `single_path` | one | a rung, drawn per batch or per epoch | Yang & Fan, ASP-DAC 2021 |
+| `joint` | one | groups: all rungs; dense: the sandwich, taught by the largest | Yu & Huang, ICCV 2019 |
+| `alone` | one | the largest rung | what every rung is compared with |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dyndnn.errors import NetworkError
+from dyndnn.netconfig import NetConfig, macs
+from dyndnn.nets import DynamicNet, SlimmableConv
+from dyndnn.train_config import TrainConfig
+
+BACKWARD = 3  # a training step costs about three forward passes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one optimiser and one learning-rate cycle. Rungs count from 0."""
+
+    index: int
+    title: str  # for people: rungs count from 1
+    rungs: tuple[int, ...]  # that it trains
+    frozen: int  # groups, or dense rungs, below this one stay as they are
+    epochs: int
+    cost: float  # of an epoch, in forward passes of a multiply-accumulate per image
+
+
+def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
+    """The stages of a scheme; NetworkError where the counts of epochs do not suit them."""
+    count = network.rungs if config.scheme in ("incremental", "multi_path") else 1
+    epochs = config.epochs if len(config.epochs) > 1 else config.epochs * count
+    if len(epochs) != count:
+        raise NetworkError.at("epochs", f"do not suit {count} stages", value=config.epochs, want=f"1 or {count} counts")
+    cost = [macs(network, k) for k in range(network.rungs)]
+    top = network.rungs - 1
+    if config.scheme == "incremental":
+        below = [0, *cost]
+        return [
+            Stage(k, f"group {k + 1} of {count}", (k,), k, epochs[k], below[k] + BACKWARD * (cost[k] - below[k]))
+            for k in range(count)
+        ]
+    if config.scheme == "multi_path":
+        return [Stage(k, f"rung {k + 1} of {count}", (k,), k, epochs[k], BACKWARD * cost[k]) for k in range(count)]
+    if config.scheme == "alone":
+        return [Stage(0, "alone", (top,), 0, epochs[0], BACKWARD * cost[top])]
+    rungs = tuple(range(network.rungs))
+    mean = sum(cost) / len(cost) if config.scheme == "single_path" else float(cost[top])
+    return [Stage(0, config.scheme.replace("_", " "), rungs, 0, epochs[0], BACKWARD * mean)]
+
+
+def parameters(net: DynamicNet, config: TrainConfig, stage: Stage) -> list[nn.Parameter]:
+    """What the optimiser of a stage sees: the new group alone, or everything."""
+    if config.scheme in ("incremental", "multi_path"):
+        return net.group_parameters(stage.rungs[0])
+    return list(net.parameters())
+
+
+def hold(net: DynamicNet, rung: int) -> Callable[[], None]:
+    """A function that puts the shared weights of dense rungs below `rung` back to what they are now."""
+    if not rung or net.config.connectivity != "slimmable":
+        return lambda: None
+    blocks: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        for conv in net.convs():
+            assert isinstance(conv, SlimmableConv)
+            block = conv.conv.weight[: conv.out[rung - 1], : conv.seen[rung - 1]]
+            blocks.append((block, block.clone()))
+        if net.config.head == "added":
+            head = net.heads[0]
+            assert isinstance(head, nn.Linear)
+            for block in (head.weight[:, : net.config.features[rung - 1]], head.bias):
+                blocks.append((block, block.clone()))
+
+    def restore() -> None:
+        with torch.no_grad():
+            for block, kept in blocks:
+                block.copy_(kept)
+
+    return restore
+
+
+def plan_epoch(config: TrainConfig, stage: Stage, epoch: int, steps: int) -> list[tuple[int, ...]]:
+    """The rungs that each step of an epoch trains, the largest first; the same for the same seed."""
+    rungs, count = stage.rungs, len(stage.rungs)
+    if config.scheme == "single_path":
+        if config.draw == "epoch":
+            turn = np.random.default_rng([config.seed, 1, epoch // count]).permutation(count)
+            return [(rungs[turn[epoch % count]],)] * steps
+        rng = np.random.default_rng([config.seed, 2, epoch])
+        turns = np.concatenate([rng.permutation(count) for _ in range(steps // count + 1)])
+        return [(rungs[k],) for k in turns[:steps]]
+    if config.scheme == "joint":
+        rng = np.random.default_rng([config.seed, 3, epoch])
+        between = min(config.sandwich - 2, count - 2)
+        ends = (rungs[-1], rungs[0]) if count > 1 else (rungs[0],)
+        if between <= 0:
+            return [ends] * steps
+        return [ends + tuple(int(k) for k in rng.permutation(rungs[1:-1])[:between]) for _ in range(steps)]
+    return [rungs] * steps
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of a step."""
+
+    config: TrainConfig
+
+    def __call__(
+        self, net: DynamicNet, x: Tensor, y: Tensor, rungs: tuple[int, ...], taught: Tensor | None, keep: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(loss, logits of its largest rung), to be differentiated one after the other.
+
+        `taught` (n, classes): the teacher's logits; `keep` (n, 1): what of the earlier groups is left per image.
+        """
+        largest = rungs[0]
+        if self.config.scheme != "joint":
+            logits = net.logits(net.features(x, largest), largest, keep)
+            yield self._labelled(logits, y, taught), logits
+        elif net.config.connectivity == "slimmable":
+            logits = net(x, largest)
+            yield self._labelled(logits, y, taught), logits
+            target = logits.detach()
+            for rung in rungs[1:]:
+                yield _divergence(net(x, rung), target, 1.0), logits
+        else:
+            everything = net.forward_upto(x, net.config.rungs - 1)
+            logits = everything[-1]
+            loss = self._labelled(logits, y, taught)
+            for smaller in everything[:-1]:
+                loss = loss + _divergence(smaller, logits.detach(), 1.0)
+            yield loss, logits
+
+    def _labelled(self, logits: Tensor, y: Tensor, taught: Tensor | None) -> Tensor:
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=self.config.label_smoothing)
+        if taught is None:
+            return loss
+        share = self.config.teacher_weight
+        return (1 - share) * loss + share * _divergence(logits, taught, self.config.temperature)
+
+
+def _divergence(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence from the target's probabilities, times temperature squared (Hinton et al. 2015)."""
+    ours = F.log_softmax(logits.float() / temperature, 1)
+    theirs = F.log_softmax(target.float() / temperature, 1)
+    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * temperature**2

@@ -1,0 +1,170 @@
+"""Train a dynamic network into a run folder: checkpoint.npz, training.json, TensorBoard events in tb/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dyndnn.checkpoint import CHECKPOINT, Checkpoint, fill, load_checkpoint
+from dyndnn.data import Dataset
+from dyndnn.errors import NetworkError
+from dyndnn.files import make_folder
+from dyndnn.loop import Progress, Run
+from dyndnn.machine import pick_device
+from dyndnn.netconfig import NetConfig, alone
+from dyndnn.nets import DynamicNet
+from dyndnn.schemes import stages
+from dyndnn.train_config import TrainConfig
+from dyndnn.widths import channel_scores, ranked_widths, sort_channels, spread
+
+__all__ = ["Progress", "Trained", "check_run", "train"]
+
+RANKING = "ranking"
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out of a training."""
+
+    net: DynamicNet
+    record: dict[str, Any]  # what training.json holds
+    interrupted: bool  # by Ctrl-C; the last whole epoch is in the checkpoint
+
+
+def check_run(config: TrainConfig, out: str | Path, *, resume: bool) -> None:
+    """NetworkError where the config cannot be trained, or not into `out`; writes nothing.
+
+    `out` may hold no run, or, with `resume`, one of the same config.
+    """
+    folder = Path(out)
+    for other in (config.teacher, config.widths_from):
+        if other:
+            load_checkpoint(other)
+    if not config.widths_from:
+        stages(config, config.network())
+    if not (folder / CHECKPOINT).exists():
+        return
+    if not resume:
+        raise NetworkError.at(folder, "already holds a run", want="name a new folder, or go on with --resume")
+    _check_same(config, load_checkpoint(folder), folder)
+
+
+def train(
+    config: TrainConfig,
+    data: Dataset,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+    note: Mapping[str, object] | None = None,
+) -> Trained:
+    """Train into the run folder `out`, or, with `resume`, go on where the run there was stopped.
+
+    `threads`: of torch (None: as torch chooses); `note`: what else training.json shall hold. Ctrl-C ends the
+    training and is reported in the result; the same seed gives the same network on the same machine with the
+    same threads, interrupted or not.
+    Raises NetworkError where the folder holds another run, the data do not suit, or the training diverges.
+    """
+    folder = Path(out)
+    check_run(config, folder, resume=resume)
+    if data.name != config.data:
+        raise NetworkError.at("data", "another set than the config's", value=data.name, want=config.data)
+    place = pick_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    make_folder(folder)
+    if config.holdout:
+        data = data.held_out(config.holdout)
+    found = load_checkpoint(folder) if (folder / CHECKPOINT).exists() else None
+    record: dict[str, Any] = {"seconds": 0.0, "stage": 0, "epoch": 0, "finished": False, "curve": []}
+    record |= note or {}
+    if found is None:
+        ranking = None
+        if config.plan == "nonuniform" and not config.widths_from:
+            ranking = _rank(config, data, folder / RANKING, device, resume, on_progress)
+            if ranking.interrupted:
+                return ranking
+            record["seconds"] = record["ranking_seconds"] = ranking.record["seconds"]
+        net = _first_net(config, ranking)
+    else:
+        record |= found.record
+        net = DynamicNet(found.network)
+        fill(net, found.net, folder / CHECKPOINT)
+    run = Run(config, net, data, folder, place, record, on_progress)
+    interrupted = False
+    try:
+        run.fit(found)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        run.close()
+    # as load_net gives it: other strides may take other kernels, whose rounding differs
+    net.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return Trained(net.eval(), run.record, interrupted)
+
+
+def _rank(
+    config: TrainConfig, data: Dataset, folder: Path, device: str, resume: bool, on_progress: OnProgress | None
+) -> Trained:
+    """A full dense network, trained for a while, whose channels can be ranked."""
+
+    def tell(progress: Progress) -> None:
+        if on_progress is not None:
+            on_progress(replace(progress, stage="ranking"))
+
+    full = replace(
+        config,
+        connectivity="slimmable",
+        scheme="alone",
+        plan="uniform",
+        shares=(1.0,),
+        rung=0,
+        head="added",
+        epochs=(config.ranking_epochs,),
+        holdout=0,  # already held out
+    )
+    return train(full, data, folder, device=device, resume=resume, on_progress=tell)
+
+
+def _first_net(config: TrainConfig, ranking: Trained | None) -> DynamicNet:
+    """The untrained network; with non-uniform rungs from a ranked one, where dense also with its weights."""
+    network = config.network()
+    if config.widths_from:
+        network = _with_widths(network, config.widths_from)
+    scores = [] if ranking is None else channel_scores(ranking.net)
+    if ranking is not None:
+        network = replace(network, widths=ranked_widths(scores, network, config.ranking_cost))
+    if config.scheme == "alone":
+        if config.rung > network.rungs:
+            raise NetworkError.at("rung", "no such rung", value=config.rung, want=f"from 1 to {network.rungs}")
+        network = alone(network, (config.rung or network.rungs) - 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        net = DynamicNet(network)
+    dense = network.connectivity == "slimmable" and network.head == "added" and config.scheme != "alone"
+    if ranking is not None and config.warm_start and dense:
+        spread(sort_channels(ranking.net, scores), net)
+    return net
+
+
+def _with_widths(network: NetConfig, folder: str) -> NetConfig:
+    found = load_checkpoint(folder).network
+    if found.family != network.family:
+        raise NetworkError.at("widths_from", f"is a {found.family}", value=folder, want=network.family)
+    return replace(network, widths=found.widths)
+
+
+def _check_same(config: TrainConfig, found: Checkpoint, folder: Path) -> None:
+    theirs = TrainConfig.from_json(found.record.get("config", {}), f"{folder / CHECKPOINT}, config")
+    for name, value in asdict(config).items():
+        if getattr(theirs, name) != value:
+            want = f"{getattr(theirs, name)!r}, with which the run began"
+            raise NetworkError.at(name, f"cannot change while {folder} is resumed", value=value, want=want)

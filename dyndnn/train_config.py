@@ -1,0 +1,242 @@
+"""Everything that decides a training run, apart from the torch that runs it: a command line reads it quickly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from dyndnn.data import DataName
+from dyndnn.errors import NetworkError
+from dyndnn.netconfig import Connectivity, Family, Head, NetConfig, free_layers, shares_of
+
+Scheme = Literal["incremental", "multi_path", "single_path", "joint", "alone"]
+Plan = Literal["uniform", "nonuniform"]
+Padding = Literal["zero", "reflect"]
+Draw = Literal["epoch", "batch"]
+
+# What a data set's images allow: their shape, and whether left and right may be exchanged
+SHAPES: dict[str, tuple[int, int, int]] = {"cifar10": (3, 32, 32), "digits": (1, 8, 8)}
+MIRRORS = {"cifar10": True, "digits": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A network, a scheme and a recipe. Raises NetworkError on a value that makes no sense."""
+
+    data: DataName = "cifar10"
+    """data set"""
+    net: Family = "alexnet"
+    """family of the network"""
+    connectivity: Connectivity = "group"
+    """how groups are joined: block-diagonal, lower-triangular, or prefixes of dense layers"""
+    scheme: Scheme = "incremental"
+    """group after group with the earlier ones frozen; a run per rung of nested weights; one run with rungs drawn;
+    one run with several rungs in every step; or one rung by itself, to compare with"""
+
+    channels: tuple[int, ...] = (64, 192, 384, 256, 256)
+    """of the largest rung: alexnet's five layers, or resnet20's three stages"""
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    """of the channels, per rung; where the plan is non-uniform, the MACs of these shares are the budgets"""
+    plan: Plan = "uniform"
+    """the same share of every layer, or channels chosen by a global ranking under the same MACs"""
+    head: Head = "added"
+    """logits: columns of one classifier added up, or a classifier per rung on all its features"""
+    widths_from: str = ""
+    """run folder from which channels per rung and layer are taken, in place of channels, shares and plan"""
+    rung: int = 0
+    """scheme alone: the rung that is trained (0: the largest)"""
+
+    epochs: tuple[int, ...] = (30,)
+    """per group (incremental), per rung (multi_path), or of the one run; one number serves for all"""
+    batch: int = 256
+    """images per step"""
+    learning_rate: float = 0.2
+    """at the peak of the cycle: up in a line, down in a half cosine"""
+    warmup: float = 0.15
+    """share of the steps before the peak"""
+    momentum: float = 0.9
+    """of stochastic gradient descent, after Nesterov"""
+    weight_decay: float = 5e-4
+    """of kernels and classifiers"""
+    label_smoothing: float = 0.0
+    """share of the target that is spread over all classes"""
+    ema: float = 0.0
+    """decay per step of an average of the weights, which replaces them in the end (0: no average)"""
+
+    crop: int = 4
+    """pixels by which images are padded before a random crop of their own size"""
+    padding: Padding = "reflect"
+    """what the crop sees outside of the image: its mirror image, or the mean pixel"""
+    flip: bool = True
+    """mirror every second image, where the data set allows it"""
+    cutout: int = 0
+    """side of a square that is hidden at random"""
+    color: float = 0.0
+    """random contrast and brightness, as a share of the standard deviation"""
+
+    drop_earlier: float = 0.0
+    """incremental: probability per image that the new group trains without the earlier groups' logits
+    (or features, where classifiers are the rungs' own)"""
+    teacher: str = ""
+    """run folder of a network whose largest rung teaches"""
+    teacher_weight: float = 0.7
+    """of the teacher's part of the loss; the labels have the rest"""
+    temperature: float = 2.0
+    """of the teacher's and the pupil's probabilities"""
+    draw: Draw = "batch"
+    """single_path: how often a rung is drawn; every rung comes equally often"""
+    sandwich: int = 3
+    """joint, dense rungs: how many rungs a step trains: the largest, the smallest, and random ones between"""
+    ranking_epochs: int = 10
+    """non-uniform: epochs of the full network whose channels are ranked"""
+    ranking_cost: float = 0.5
+    """non-uniform: how much a channel's MACs count against it: score / MACs ** this"""
+    warm_start: bool = True
+    """non-uniform, dense rungs: begin with the weights of the ranked network"""
+
+    seed: int = 0
+    """of weights, order and augmentation"""
+    holdout: int = 0
+    """training images kept back, and tested on instead of the test images: to choose a recipe with"""
+    test_every: int = 5
+    """epochs between two looks at the test images; the end of a stage always has one"""
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("data", DataName),
+            ("net", Family),
+            ("connectivity", Connectivity),
+            ("scheme", Scheme),
+            ("plan", Plan),
+            ("head", Head),
+            ("padding", Padding),
+            ("draw", Draw),
+        ):
+            if getattr(self, name) not in get_args(choices):
+                want = f"one of {', '.join(get_args(choices))}"
+                raise NetworkError.at(name, "unknown", value=getattr(self, name), want=want)
+        for name, low, high in (
+            ("batch", 2, 2**20),
+            ("learning_rate", 0.0, 100.0),
+            ("warmup", 0.0, 1.0),
+            ("momentum", 0.0, 0.9999),
+            ("weight_decay", 0.0, 1.0),
+            ("label_smoothing", 0.0, 0.99),
+            ("ema", 0.0, 0.999999),
+            ("crop", 0, min(SHAPES[self.data][1:]) - 1),
+            ("cutout", 0, min(SHAPES[self.data][1:])),
+            ("color", 0.0, 10.0),
+            ("drop_earlier", 0.0, 1.0),
+            ("teacher_weight", 0.0, 1.0),
+            ("temperature", 0.01, 100.0),
+            ("sandwich", 2, 64),
+            ("rung", 0, 64),
+            ("ranking_epochs", 1, 10**6),
+            ("ranking_cost", 0.0, 10.0),
+            ("seed", 0, 2**32 - 1),
+            ("holdout", 0, 10**6),
+            ("test_every", 1, 10**6),
+        ):
+            value = getattr(self, name)
+            whole = isinstance(low, int)
+            if not isinstance(value, int if whole else int | float) or not low <= value <= high:
+                what = "a whole number" if whole else "a number"
+                raise NetworkError.at(name, "out of range", value=value, want=f"{what} from {low:g} to {high:g}")
+        if not self.epochs or not all(type(n) is int and n >= 1 for n in self.epochs):
+            raise NetworkError.at("epochs", "no counts", value=self.epochs, want="at least 1 each")
+        if not self.shares or not all(math.isfinite(s) and 0 < s <= 1 for s in self.shares):
+            raise NetworkError.at("shares", "no shares", value=self.shares, want="above 0, up to 1")
+        slimmable = self.connectivity == "slimmable"
+        if self.scheme == ("incremental" if slimmable else "multi_path"):
+            want = "incremental for group and nested, multi_path for slimmable"
+            raise NetworkError.at("scheme", f"does not suit {self.connectivity}", value=self.scheme, want=want)
+        if self.plan == "nonuniform" and self.connectivity == "group":
+            raise NetworkError.at("plan", "does not suit group", value=self.plan, want="nested or slimmable")
+
+    def network(self) -> NetConfig:
+        """The network of a uniform plan."""
+        return NetConfig(
+            family=self.net,
+            connectivity=self.connectivity,
+            widths=shares_of(free_layers(self.net, self.channels), self.shares),
+            input_shape=SHAPES[self.data],
+            head=self.head,
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Plain lists, numbers and strings."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any], where: str = "config") -> TrainConfig:
+        """The inverse of `to_json`; NetworkError naming `where` and the entry that is wrong."""
+        names = {f.name for f in fields(cls)}
+        for name in set(found) - names:
+            raise NetworkError.at(f"{where}, entry {name!r}", "unknown")
+        entries: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+        try:
+            return cls(**entries)
+        except NetworkError as error:
+            raise NetworkError(f"{where}: {error}") from None
+        except TypeError as error:
+            raise NetworkError.at(where, f"an entry has the wrong type: {error}") from None
+
+
+# What each network of the zoo was trained with, as changes to the defaults; `docs/NETWORKS.md` says why.
+_RESNET20: dict[str, Any] = {"net": "resnet20", "channels": (16, 32, 64), "learning_rate": 0.4, "epochs": (60,)}
+_DENSE: dict[str, Any] = {"connectivity": "slimmable"}
+RECIPES: dict[str, dict[str, Any]] = {
+    "alexnet-group": {},
+    "alexnet-paper": {"channels": (16, 32, 48, 48, 48)},
+    "alexnet-nested": {"connectivity": "nested"},
+    "alexnet-slimmable": _DENSE | {"scheme": "joint"},
+    "resnet20-uniform": _RESNET20 | _DENSE | {"scheme": "single_path"},
+    "resnet20-nonuniform": _RESNET20 | _DENSE | {"scheme": "single_path", "plan": "nonuniform"},
+    "digits": {
+        "data": "digits",
+        "channels": (8, 16, 24, 24, 24),
+        "epochs": (15,),
+        "batch": 64,
+        "learning_rate": 0.1,
+        "crop": 0,  # digits fill their images
+        "drop_earlier": 0.5,
+    },
+}
+# Which of them a choice of network starts from, where none is named
+_STARTS = {
+    ("alexnet", "group"): "alexnet-group",
+    ("alexnet", "nested"): "alexnet-nested",
+    ("alexnet", "slimmable"): "alexnet-slimmable",
+    ("resnet20", "slimmable"): "resnet20-uniform",
+}
+_SCHEMES: dict[str, Scheme] = {"group": "incremental", "nested": "incremental", "slimmable": "joint"}
+
+
+def recipe(name: str, **changes: Any) -> TrainConfig:
+    """A recipe of the zoo, with `changes`; NetworkError where there is none of that name."""
+    if name not in RECIPES:
+        raise NetworkError.at("recipe", "unknown", value=name, want=f"one of {', '.join(RECIPES)}")
+    return replace(TrainConfig(), **RECIPES[name] | changes)
+
+
+def default_config(
+    data: str = "cifar10",
+    net: str = "alexnet",
+    connectivity: str | None = None,
+    scheme: str | None = None,
+    **changes: Any,
+) -> TrainConfig:
+    """The recipe nearest to a choice of network, with `changes`; None: what suits the other choices.
+
+    Raises NetworkError on an unknown name.
+    """
+    connectivity = connectivity or ("slimmable" if net == "resnet20" else "group")
+    changes = {"data": data, "net": net, "connectivity": connectivity} | changes
+    start = RECIPES.get(_STARTS.get((net, connectivity), ""), _RESNET20 if net == "resnet20" else {})
+    if data == "digits":
+        small = {k: v for k, v in RECIPES["digits"].items() if k != "channels" or net == "alexnet"}
+        start = {k: v for k, v in start.items() if k in ("channels", "scheme")} | small
+    own = start.get("scheme") or _SCHEMES.get(connectivity, "incremental")
+    return replace(TrainConfig(), **start | changes | {"scheme": scheme or own})

@@ -1,0 +1,230 @@
+"""The worker of `dyndnn.serve`: serves one frame at a time with settings that may change between two of them.
+
+Every event is one JSON object on one line, written at once, so that whoever started the process can measure it
+from outside. Leans on NumPy and ncnn alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ncnn
+import numpy as np
+
+from dyndnn.errors import NetworkError
+from dyndnn.network import Frame, Network, softmax
+
+POWERSAVE = {"all": 0, "little": 1, "big": 2}  # clusters, as ncnn numbers them
+KEPT_LATENCIES = 100_000  # for the summary
+WARM_UPS = 3
+FORGET = 0.1  # how fast the price of an upgrade falls; it rises at once
+MAX_RATE_HZ = 1e6
+MAX_THREADS = 256
+MAX_COMMAND = 80  # characters; no command is longer
+
+Emit = Callable[[dict[str, object]], None]
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What may change between two frames."""
+
+    rung: int = 0
+    deadline_s: float | None = None  # from arrival to result
+    rate_hz: float | None = None  # of a camera-like clock; None: as fast as they are served
+    anytime: bool = False  # start at `rung`, upgrade while time is left
+
+
+def number(name: str, text: str, most: float) -> float:
+    """The number above 0 that a person or a board gave for `name`; NetworkError where it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= most:  # false for NaN too
+        raise NetworkError.at(name, "not usable", value=text, want=f"a number above 0, at most {most:g}")
+    return value
+
+
+def whole(name: str, text: str, most: int) -> int:
+    """The whole number above 0 that was given for `name`; NetworkError where it is none."""
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not 1 <= int(text) <= most:
+        raise NetworkError.at(name, "not usable", value=text, want=f"a whole number from 1 to {most}")
+    return int(text)
+
+
+class Worker:
+    """Serves, drops and refuses frames, obeys commands, and counts.
+
+    A frame that cannot start before its deadline is dropped and is a miss; so is one that is served too late.
+    Times are those of `time.monotonic`, seconds.
+    """
+
+    def __init__(self, directory: str | Path, settings: Settings, emit: Emit, **options: Any) -> None:
+        """Options are those of `Network.load`."""
+        self.settings = settings
+        self.refused = 0
+        self._directory, self._options, self._emit = directory, options, emit
+        self._frames = self._served = self._dropped = self._missed = self._labelled = self._right = 0
+        self._latencies_s: deque[float] = deque(maxlen=KEPT_LATENCIES)
+        self.load()
+
+    def load(self) -> None:
+        """Load the network, again where the number of threads changed (ncnn lays out the weights by it); warm up."""
+        self.network = Network.load(self._directory, **self._options)
+        shape = self.network.ladder.input.shape
+        rungs = len(self.network.ladder.rungs)
+        prices = np.empty((WARM_UPS, rungs))
+        for row in prices:
+            inference = self.network.begin(np.zeros(shape, np.uint8))
+            for k in range(rungs):
+                start_s = time.monotonic()
+                inference.upto(k)
+                row[k] = time.monotonic() - start_s
+        self._price_s: list[float] = prices.min(0).tolist()  # of rung k for a frame that stands at rung k - 1
+
+    def ready(self) -> None:
+        """Say that frames may come."""
+        ladder = self.network.ladder
+        rungs = [rung.name for rung in ladder.rungs]
+        told = {"ready": ladder.name, "pid": os.getpid(), "rungs": rungs, "rung": rungs[self.settings.rung]}
+        self._emit({**told, "shape": ladder.input.shape, "threads": self.network.threads})
+
+    def serve(
+        self, frame: Frame, arrived_s: float, *, next_s: float = np.inf, name: str = "", label: int | None = None
+    ) -> None:
+        """Serve a frame that arrived at `arrived_s`; the next one is expected at `next_s`.
+
+        A frame that the network cannot take is refused: an error line, and life goes on.
+        """
+        start_s = time.monotonic()
+        deadline_s = np.inf if self.settings.deadline_s is None else arrived_s + self.settings.deadline_s
+        if start_s >= deadline_s:
+            self._drop(arrived_s, name)
+            return
+        rung = self.settings.rung
+        try:
+            inference = self.network.begin(frame)
+            logits = inference.upto(rung)
+            end_s = time.monotonic()
+            while self.settings.anytime and rung + 1 < len(self._price_s):
+                if end_s + self._price_s[rung + 1] > min(deadline_s, next_s):
+                    break
+                rung += 1
+                before_s, logits = end_s, inference.upto(rung)
+                end_s = time.monotonic()
+                self._reprice(rung, end_s - before_s)
+        except NetworkError as error:
+            self.refuse(str(error), name)
+            return
+        shares = softmax(logits)
+        choice = int(shares.argmax())
+        missed = end_s > deadline_s
+        told = {**self._count(name), "rung": self.network.ladder.rungs[rung].name, "class": choice}
+        told |= {"confidence": round(float(shares[choice]), 6)} | ({} if label is None else {"label": label})
+        times = {"arrived_s": arrived_s, "wait_s": start_s - arrived_s, "service_s": end_s - start_s}
+        told |= {key: round(value, 7) for key, value in {**times, "latency_s": end_s - arrived_s}.items()}
+        self._emit({**told, "missed": missed})
+        self._served += 1
+        self._missed += missed
+        self._latencies_s.append(end_s - arrived_s)
+        if label is not None:
+            self._labelled += 1
+            self._right += choice == label
+
+    def refuse(self, problem: str, name: str = "") -> None:
+        """Count a frame that is none, in one line."""
+        self.refused += 1
+        self._emit({**self._count(name), "error": " ".join(problem.split())})
+
+    def _drop(self, arrived_s: float, name: str) -> None:
+        self._dropped += 1
+        self._missed += 1
+        self._emit({**self._count(name), "dropped": True, "arrived_s": round(arrived_s, 7), "missed": True})
+
+    def _count(self, name: str) -> dict[str, object]:
+        self._frames += 1
+        return {"frame": self._frames} | ({"name": name} if name else {})
+
+    def _reprice(self, rung: int, took_s: float) -> None:
+        self._price_s[rung] = max(took_s, (1 - FORGET) * self._price_s[rung] + FORGET * took_s)
+
+    def obey(self, line: str) -> None:
+        """Carry out a command that changes a setting; a line says what came of it."""
+        word, _, value = line.strip()[:MAX_COMMAND].partition(" ")
+        value = value.strip()
+        try:
+            self._set(word, value)
+        except NetworkError as error:
+            self.refused += 1
+            self._emit({"command": word, "error": " ".join(str(error).split())})
+            return
+        self._emit({"command": word, "value": value})
+
+    def _set(self, word: str, value: str) -> None:
+        settings = self.settings
+        if word == "rung":
+            settings.rung = self.network.ladder.index(value)
+        elif word == "deadline":
+            if value == "none" and settings.anytime:
+                raise NetworkError.at("deadline", "anytime needs one", want="anytime off comes first")
+            settings.deadline_s = None if value == "none" else number(word, value, 1e6)
+        elif word == "rate":
+            settings.rate_hz = number(word, value, MAX_RATE_HZ)
+        elif word == "anytime":
+            if value not in ("on", "off") or (value == "on" and settings.deadline_s is None):
+                raise NetworkError.at("anytime", "not usable", value=value, want="on or off; on needs a deadline")
+            settings.anytime = value == "on"
+        elif word == "threads":
+            self._options["threads"] = whole(word, value, MAX_THREADS)
+            self.load()
+        elif word == "cpus":
+            pin(value)
+        elif word == "powersave":
+            powersave(value)
+        else:
+            want = "rung, deadline, rate, anytime, threads, cpus, powersave, frame, raw or quit"
+            raise NetworkError.at("command", "unknown", value=word, want=want)
+
+    def summary(self) -> str:
+        """All of it in a line."""
+        told = f"served {self._served}, dropped {self._dropped}, missed {self._missed}, refused {self.refused}"
+        if self._latencies_s:
+            median, p95 = 1e3 * np.percentile(list(self._latencies_s), (50, 95))
+            told += f"; latency median {median:.3f} ms, p95 {p95:.3f} ms"
+        if self._labelled:
+            told += f"; {100 * self._right / self._labelled:.2f} % of {self._labelled} labelled frames right"
+        return told
+
+
+def pin(text: str) -> None:
+    """Let every thread of this process run on some cores only, such as `0-3,6`; NetworkError where it cannot be."""
+    want = "cores such as 0-3,6"
+    if not re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*", text):
+        raise NetworkError.at("cpus", "not usable", value=text, want=want)
+    ends = [[int(n) for n in part.split("-")] for part in text.split(",")]
+    cores = {core for end in ends for core in range(end[0], end[-1] + 1)}
+    try:
+        for task in Path("/proc/self/task").iterdir():  # a thread started earlier does not follow the first one
+            os.sched_setaffinity(int(task.name), cores)
+    except (OSError, ValueError) as error:
+        raise NetworkError.at("cpus", f"refused: {error}", value=text, want=want) from None
+
+
+def powersave(text: str) -> None:
+    """Hint which cluster ncnn's threads should run on; NetworkError where it is no cluster."""
+    if text not in POWERSAVE or ncnn.set_cpu_powersave(POWERSAVE[text]) != 0:
+        raise NetworkError.at("powersave", "not usable", value=text, want=f"one of {', '.join(POWERSAVE)}")
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """A record as a line."""
+    return json.dumps(record, separators=(", ", ": ")) + "\n"

@@ -1,0 +1,167 @@
+"""The numbers of docs/NETWORKS.md as Markdown: every ladder's rungs, and its speed in ratios of one run.
+
+python experiments/network_table.py
+python experiments/network_table.py --ladders alexnet-group runs/mine
+
+Accuracies are read from `ladder.json`, where the exported model was measured; everything else is measured here, in a
+minute per ladder. What is compared takes turns, so a busy machine slows both sides; its milliseconds still suffer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from dyndnn.errors import NetworkError
+from dyndnn.evaluate import export_ladder
+from dyndnn.files import read_bytes
+from dyndnn.ladder import LADDER_FILE, ZOO, Ladder, ladder_folder
+from dyndnn.netconfig import FLOAT_BYTES, NetConfig, weight_count
+from dyndnn.nets import DynamicNet
+from dyndnn.network import Network
+from dyndnn.speed import (
+    beside_torch_s,
+    latencies_s,
+    model_bytes,
+    resident_bytes,
+    rung_bytes,
+    switch_ratio,
+    upgrade_ratios,
+)
+from experiments._cli import main_guard, parse
+from hw.errors import InputError
+
+TRAINING = "training.json"
+FULL = (64, 192, 384, 256, 256)  # of the papers' layout
+QUARTERS = (1, 2, 3, 4)
+BACK_TO_BACK_VISITS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """What to measure."""
+
+    ladders: tuple[str, ...] = ()
+    """ladder folders or names of the zoo (default: the whole zoo; the plain AlexNets with random weights where it is
+    empty, which says nothing of accuracy and everything of speed)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One ladder, measured in one run with one thread."""
+
+    ladder: Ladder
+    config: NetConfig
+    latencies_s: list[float]
+    beside_torch: list[float]  # torch's time / ours, per rung
+    switch: float  # first frame after one / later ones, on a camera's clock
+    switch_back_to_back: float
+    upgrade: list[float]  # to the next rung / what that one costs more
+    model_bytes: int  # all rungs, each weight once
+    separate_bytes: int  # all rungs as networks of their own
+    nested_bytes: int  # a nested network of the same channels
+    resident_bytes: int  # by which a process grows
+
+
+def main() -> int:
+    """Run the command."""
+    args = parse(Args, "Measure ladders and print the tables of docs/NETWORKS.md.")
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory(prefix="powerband-table-") as work:
+            names = args.ladders or tuple(sorted(p.parent.name for p in ZOO.glob(f"*/{LADDER_FILE}")))
+            folders = [ladder_folder(name) for name in names] or random_ladders(Path(work))
+            print(markdown([measure(folder, network_config(folder)) for folder in told(folders)]))
+    except NetworkError as error:
+        raise InputError(str(error)) from None
+    return 0
+
+
+def told(folders: list[Path]) -> list[Path]:
+    """The folders, the first of which is announced."""
+    print(f"measuring {', '.join(folder.name for folder in folders)}", file=sys.stderr)
+    return folders
+
+
+def network_config(folder: Path) -> NetConfig:
+    """The network of a ladder, from its training record; NetworkError where it has none."""
+    path = folder / TRAINING
+    data = read_bytes(path)
+    try:
+        found = json.loads(data)["network"]
+    except (ValueError, KeyError, TypeError):
+        raise NetworkError.at(path, "is no training record", want="one written by train_dnn.py") from None
+    return NetConfig.from_json(found, f"{path}, network")
+
+
+def random_ladders(work: Path) -> list[Path]:
+    """The papers' layout in every connectivity, in folders of their own, with random weights."""
+    widths = tuple(tuple(n * k // len(QUARTERS) for n in FULL) for k in QUARTERS)
+    folders = []
+    for connectivity in ("group", "nested", "slimmable"):
+        config = NetConfig.from_json({"family": "alexnet", "connectivity": connectivity, "widths": widths})
+        folder = work / f"random-{connectivity}"
+        export_ladder(DynamicNet(config).eval(), folder, name=folder.name, mean=(0.5,) * 3, std=(0.25,) * 3)
+        (folder / TRAINING).write_text(json.dumps({"network": config.to_json()}))
+        folders.append(folder)
+    return folders
+
+
+def measure(folder: Path, config: NetConfig) -> Speed:
+    """Measure one ladder, in half a minute or so; torch runs the same layers with random weights."""
+    network = Network.load(folder)
+    ours_s, theirs_s = beside_torch_s(network, DynamicNet(config))
+    nested = replace(config, connectivity="nested") if config.connectivity == "group" else config
+    return Speed(
+        ladder=network.ladder,
+        config=config,
+        latencies_s=latencies_s(network),
+        beside_torch=[theirs / ours for ours, theirs in zip(ours_s, theirs_s, strict=True)],
+        switch=switch_ratio(network),
+        switch_back_to_back=switch_ratio(network, None, BACK_TO_BACK_VISITS),
+        upgrade=upgrade_ratios(network),
+        model_bytes=model_bytes(folder),
+        separate_bytes=sum(rung_bytes(folder)),
+        nested_bytes=FLOAT_BYTES * weight_count(nested, config.rungs - 1),
+        resident_bytes=resident_bytes(folder),
+    )
+
+
+def markdown(speeds: list[Speed]) -> str:
+    """Two tables: a row per rung, and a row per ladder."""
+    lines = [
+        "| ladder | rung | accuracy % | confidence | M MACs | weights kB | ms, one thread | torch / ncnn |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for s in speeds:
+        for k, rung in enumerate(s.ladder.rungs):
+            accuracy = f"{100 * rung.accuracy:.2f}" if rung.accuracy else "-"
+            confidence = f"{rung.confidence:.3f}" if rung.confidence else "-"
+            costs = (f"{rung.macs / 1e6:.1f}", f"{rung.bytes / 1e3:.0f}", f"{1e3 * s.latencies_s[k]:.3f}")
+            lines.append(_row(s.ladder.name, rung.name, accuracy, confidence, *costs, f"{s.beside_torch[k]:.1f}"))
+    lines += [
+        "",
+        "| ladder | time, largest / smallest | switch, 200 frames/s | switch, back to back | upgrade 1 to 2 "
+        "| weights MB | four nets / one | nested / one | in a process MB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for s in speeds:
+        ratios = (s.latencies_s[-1] / s.latencies_s[0], s.switch, s.switch_back_to_back, s.upgrade[0])
+        separate, nested = s.separate_bytes / s.model_bytes, s.nested_bytes / s.model_bytes
+        beside = f"{nested:.2f}" if s.config.connectivity == "group" else "-"
+        memory = (f"{s.model_bytes / 1e6:.2f}", f"{separate:.2f}", beside, f"{s.resident_bytes / 1e6:.1f}")
+        lines.append(_row(s.ladder.name, *(f"{ratio:.2f}" for ratio in ratios), *memory))
+    return "\n".join(lines)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main_guard(main)

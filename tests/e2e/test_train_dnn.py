@@ -1,0 +1,154 @@
+"""train_dnn.py as a person runs it: in an empty folder, by subprocess."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dyndnn.data import CIFAR10_FOLDER, CIFAR10_MD5
+from dyndnn.ladder import load_ladder
+
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments/train_dnn.py"
+FEW = ("--data", "digits", "--epochs", 1, "--shares", 0.5, 1)
+
+Done = subprocess.CompletedProcess[str]
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-W", "error", str(SCRIPT), *(str(w) for w in words)]
+
+
+def run(cwd: Path, *words: object) -> Done:
+    return subprocess.run(command(*words), cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def refused(done: Done, *words: str) -> None:
+    """Status 2 and exactly one line on stderr, with these words in it."""
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert done.stdout == ""
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done, float]:
+    """The README's example: its run folder, what it said, and how long it took."""
+    cwd = tmp_path_factory.mktemp("digits")
+    start_s = time.monotonic()
+    done = run(cwd, "--data", "digits", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    return cwd / "out", done, time.monotonic() - start_s
+
+
+def test_digits_leave_a_ladder(trained: tuple[Path, Done, float]) -> None:
+    folder, done, seconds = trained
+    assert seconds < 60
+    names = {"checkpoint.npz", "ladder.json", "model.bin", "model.param", "tb", "training.json"}
+    assert {p.name for p in folder.iterdir()} == names
+    ladder = load_ladder(folder)
+    accuracies = [rung.accuracy for rung in ladder.rungs]
+    assert ladder.name == "digits" and [r.name for r in ladder.rungs] == ["25%", "50%", "75%", "100%"]
+    assert accuracies[0] > 0.9 and accuracies[-1] > 0.95 and accuracies[-1] >= accuracies[0] + 0.01
+    record = json.loads((folder / "training.json").read_text())
+    # what torch counted and what the exported model gives: a few images of 360 may lie on an edge
+    assert accuracies == pytest.approx([rung["accuracy"] for rung in record["rungs"]], abs=0.006)
+    assert record["config"]["scheme"] == "incremental" and "git_commit" in record
+    assert "ms, 1 thread" in done.stdout and f"{100 * accuracies[-1]:.2f}" in done.stdout
+    assert str(folder.name) in done.stdout
+
+
+def test_evaluate(trained: tuple[Path, Done, float], tmp_path: Path) -> None:
+    done = run(tmp_path, "--evaluate", trained[0])
+    assert done.returncode == 0, done.stderr
+    ladder = load_ladder(trained[0])
+    for rung in ladder.rungs:
+        assert any(rung.name in line and f"{100 * rung.accuracy:.2f}" in line for line in done.stdout.splitlines())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_not_overwritten(trained: tuple[Path, Done, float]) -> None:
+    before = (trained[0] / "training.json").read_bytes()
+    refused(run(trained[0].parent, *FEW, "--out", "out"), "out: already holds a run", "--resume")
+    refused(run(trained[0].parent, *FEW, "--out", "out", "--resume"), "cannot change while out is resumed")
+    assert (trained[0] / "training.json").read_bytes() == before
+
+
+def test_ctrl_c_and_on_again(tmp_path: Path) -> None:
+    words = ("--data", "digits", "--epochs", 4, "--shares", 1, "--out", "out", "--channels", 64, 64, 64, 64, 64)
+    with subprocess.Popen(
+        command(*words), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as training:
+        end_s = time.monotonic() + 60
+        while not (tmp_path / "out/training.json").exists():
+            assert training.poll() is None and time.monotonic() < end_s
+            time.sleep(0.02)
+        training.send_signal(signal.SIGINT)
+        shown, said = training.communicate(timeout=60)
+    assert training.returncode == 130 and shown == "", said
+    assert said.splitlines() == ["interrupted; every whole epoch is in out, go on with --out out --resume"]
+    epochs = len(json.loads((tmp_path / "out/training.json").read_text())["curve"])
+    assert 1 <= epochs < 4
+    done = run(tmp_path, "--out", "out", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "out/training.json").read_text())["curve"]) == 4
+    assert load_ladder(tmp_path / "out").rungs[0].accuracy > 0.5
+
+
+def test_alone_is_a_number(tmp_path: Path) -> None:
+    done = run(tmp_path, *FEW, "--scheme", "alone", "--rung", 1, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "Rung 1 alone: accuracy" in done.stdout and not (tmp_path / "out/ladder.json").exists()
+
+
+def test_help_shows_what_the_recipe_has(tmp_path: Path) -> None:
+    done = run(tmp_path, "--recipe", "digits", "--help")
+    assert done.returncode == 0 and "8 16 24 24 24" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--data", "mnist"), ("mnist", "digits")),
+        (("--net", "vgg"), ("vgg", "resnet20")),
+        (("--recipe", "alexnet"), ("recipe", "'alexnet'", "alexnet-group")),
+        (("--data", "digits", "--scheme", "multi_path"), ("scheme", "incremental for group")),
+        (("--data", "digits", "--epochs", "0"), ("epochs", "at least 1")),
+        (("--data", "digits", "--epochs", "1", "2"), ("epochs", "1 or 4 counts")),
+        (("--data", "digits", "--batch", "many"), ("batch", "many")),
+        (("--data", "digits", "--threads", "0"), ("--threads", "at least 1")),
+        (("--data", "digits", "--device", "gpu"), ("device", "'gpu'")),
+        (("--data", "digits", "--teacher", "nowhere"), ("nowhere", "no such file")),
+        (("--data", "digits", "--out", "file/x"), ("file", "cannot be written")),
+        (("--data", "cifar10"), ("data-dir", CIFAR10_FOLDER, "--download")),
+        (("--data-dir", "nowhere"), ("nowhere", "data_batch_1", "no such file")),
+        (("--evaluate", "nowhere"), ("nowhere", "no such ladder")),
+        (("--evaluate", "."), ("holds no ladder.json",)),
+        (("--recipe",), ("--recipe",)),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_refused(tmp_path: Path, words: tuple[str, ...], told: tuple[str, ...]) -> None:
+    (tmp_path / "file").touch()
+    refused(run(tmp_path, *words), *told)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_damaged_data_file_and_an_altered_model(trained: tuple[Path, Done, float], tmp_path: Path) -> None:
+    folder = tmp_path / CIFAR10_FOLDER
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(b"damaged")
+    refused(run(tmp_path, "--data-dir", folder, "--out", "out"), "data_batch_1", "MD5", CIFAR10_MD5["data_batch_1"])
+    copy = Path(shutil.copytree(trained[0], tmp_path / "copy"))
+    with (copy / "model.bin").open("r+b") as stream:
+        stream.seek(100, os.SEEK_SET)
+        stream.write(b"\xff")
+    refused(run(tmp_path, "--evaluate", "copy"), "model.bin", "SHA-256")

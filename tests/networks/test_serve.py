@@ -1,0 +1,380 @@
+"""The worker as whoever starts it sees it: lines in, lines out, an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dyndnn.errors import NetworkError
+from dyndnn.frames import open_frames, read_frame
+from dyndnn.network import Network, softmax
+from dyndnn.worker import Settings, Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAME_KEYS = ["frame", "name", "rung", "class", "confidence", "label", "arrived_s", "wait_s", "service_s"]
+FRAME_KEYS += ["latency_s", "missed"]
+
+Record = dict[str, Any]
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "dyndnn.serve", *(str(w) for w in words)]
+
+
+def serve(*words: object, stdin: bytes = b"") -> tuple[list[Record], str, int]:
+    """The records after the first, what was said on stderr, and the exit status."""
+    done = subprocess.run(command(*words), cwd=ROOT, input=stdin, capture_output=True, timeout=60)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    if records:
+        ready = records.pop(0)
+        assert ready.keys() == {"ready", "pid", "rungs", "rung", "shape", "threads"}
+    return records, done.stderr.decode(), done.returncode
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five good frames of four kinds, two of them labelled."""
+    folder = tmp_path_factory.mktemp("frames")
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+    (folder / "a.ppm").write_bytes(b"P6 # a comment\n16 16\n# and another\n255\n" + pixels.tobytes())
+    np.save(folder / "b.npy", np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    np.save(folder / "c.npy", (pixels.transpose(2, 0, 1) / 255).astype(np.float32))
+    np.save(folder / "d.npy", np.asfortranarray(pixels.transpose(2, 0, 1)))
+    (folder / "e.ppm").write_bytes(b"P6\n16 16\n255\n" + rng.integers(0, 256, 768, np.uint8).tobytes())
+    (folder / "labels.csv").write_text("file,label\na.ppm,3\ne.ppm,4\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve labelled frames in one file."""
+    path = tmp_path_factory.mktemp("stack") / "frames.npz"
+    rng = np.random.default_rng(1)
+    np.savez(path, frames=rng.integers(0, 256, (12, 3, 16, 16), np.uint8), labels=rng.integers(0, 10, 12))
+    return path
+
+
+LIGHT = """
+import runpy, sys
+sys.argv = ["serve", *sys.argv[1:]]
+try:
+    runpy.run_module("dyndnn.serve", run_name="__main__")
+except SystemExit as leaving:
+    assert not leaving.code, leaving.code
+files = {name: str(getattr(module, "__file__", "")) for name, module in list(sys.modules.items())}
+tops = {name.partition(".")[0] for name, file in files.items() if "site-packages" in file or "dist-packages" in file}
+tops = {name for name in tops if not name.startswith("_")}
+assert tops <= {"numpy", "ncnn", "dyndnn"}, sorted(tops)
+assert "torch" not in sys.modules and "hw" not in sys.modules
+"""
+
+
+def test_serving_is_light(group_folder: Path, stack: Path) -> None:
+    words = [sys.executable, "-c", LIGHT, "--ladder", str(group_folder), "--frames", str(stack)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 13
+
+
+def test_a_folder_one_line_per_frame(group_folder: Path, frames: Path) -> None:
+    records, said, status = serve("--ladder", group_folder, "--frames", frames, "--rung", "50%")
+    assert status == 0 and len(records) == 5
+    assert list(records[0]) == FRAME_KEYS
+    network = Network.load(group_folder)
+    for k, record in enumerate(records):
+        assert record["frame"] == k + 1 and record["rung"] == "50%" and record["missed"] is False
+        shares = softmax(network.infer(read_frame(record["name"]), "50%"))
+        assert record["class"] == shares.argmax() and record["confidence"] == pytest.approx(shares.max(), abs=1e-5)
+        assert record["latency_s"] == pytest.approx(record["wait_s"] + record["service_s"], abs=1e-6)
+        assert 0 < record["service_s"] < 1
+    # the first four are the same picture
+    assert len({r["class"] for r in records[:4]}) == 1
+    assert [r.get("label") for r in records] == [3, None, None, None, 4]
+    assert said.startswith("served 5, dropped 0, missed 0, refused 0; latency median ") and "of 2 labelled" in said
+
+
+def test_bad_frames_cost_a_line_each(group_folder: Path, frames: Path, tmp_path: Path) -> None:
+    bad = {
+        "0shape.npy": "(3, 8, 8): has another shape; (3, 16, 16) of this ladder",
+        "1type.npy": "wrong type",
+        "2pickle.npy": "not a .npy array of numbers",
+        "3empty.npy": "not a .npy array of numbers",
+        "4short.npy": "not a .npy array of numbers",
+        "5text.ppm": "not a binary PPM",
+        "6short.ppm": "767 bytes of pixels; 768",
+        "7deep.ppm": "another maximum",
+        "8grey.pgm": "has another shape",
+        "9nan.npy": "outside 0..1",
+    }
+    np.save(tmp_path / "0shape.npy", np.zeros((3, 8, 8), np.uint8))
+    np.save(tmp_path / "1type.npy", np.zeros((3, 16, 16), np.int32))
+    np.save(tmp_path / "2pickle.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (tmp_path / "3empty.npy").write_bytes(b"")
+    np.save(tmp_path / "4short.npy", np.zeros((3, 16, 16), np.uint8))
+    (tmp_path / "4short.npy").write_bytes((tmp_path / "4short.npy").read_bytes()[:-1])
+    (tmp_path / "5text.ppm").write_bytes(b"P3\n16 16\n255\n0 0 0")
+    (tmp_path / "6short.ppm").write_bytes(b"P6\n16 16\n255\n" + bytes(767))
+    (tmp_path / "7deep.ppm").write_bytes(b"P6\n16 16\n65535\n" + bytes(1536))
+    (tmp_path / "8grey.pgm").write_bytes(b"P5\n16 16\n255\n" + bytes(256))
+    np.save(tmp_path / "9nan.npy", np.full((3, 16, 16), np.nan))
+    (tmp_path / "z.ppm").write_bytes((frames / "a.ppm").read_bytes())
+    (tmp_path / "notes.txt").write_text("no frame")
+    records, said, status = serve("--ladder", group_folder, "--frames", tmp_path)
+    assert status == 2 and len(records) == len(bad) + 1
+    for record, (name, problem) in zip(records, bad.items(), strict=False):
+        assert Path(record["name"]).name == name and problem in record["error"], record
+    assert records[-1]["rung"] == "25%"  # life goes on
+    assert "served 1, dropped 0, missed 0, refused 10" in said
+
+
+def test_standard_input(group_folder: Path, frames: Path) -> None:
+    network = Network.load(group_folder)
+    raw = np.load(frames / "b.npy").tobytes()
+    lines: list[bytes] = [
+        f"frame {frames / 'a.ppm'} 3\n".encode(),
+        b"rung 75%\n",
+        b"\n",
+        b"raw 768 7\n" + raw,
+        b"rung 4\n",
+        f"frame {frames / 'e.ppm'}\n".encode(),
+        b"threads 2\n",
+        b"raw 768\n" + raw,
+        b"deadline 5\n",
+        b"anytime on\n",
+        b"rung 1\n",
+        b"raw 768\n" + raw,
+        b"quit\n",
+        b"raw 768\n" + raw,
+    ]
+    records, _, status = serve("--ladder", group_folder, stdin=b"".join(lines))
+    assert status == 0
+    assert [r.get("command") or r["rung"] for r in records] == [
+        *("25%", "rung", "75%", "rung", "100%", "threads", "100%", "deadline", "anytime", "rung", "100%")
+    ]
+    served = [r for r in records if "frame" in r]
+    assert [r.get("label") for r in served] == [3, 7, None, None, None]
+    picture = read_frame(frames / "b.npy")
+    for record, rung in zip(served, ("25%", "75%", None, "100%", "100%"), strict=True):
+        if rung is not None:
+            assert record["confidence"] == pytest.approx(softmax(network.infer(picture, rung)).max(), abs=1e-5)
+
+
+def test_nonsense_on_standard_input(group_folder: Path) -> None:
+    nonsense: list[tuple[bytes, str]] = [
+        (b"rung 99%\n", "unknown rung '99%'; it has 25%, 50%, 75%, 100%"),
+        (b"rung\n", "unknown rung"),
+        (b"jump\n", "unknown; rung, deadline"),
+        (b"rate fast\n", "rate"),
+        (b"rate nan\n", "rate"),
+        (b"deadline -1\n", "deadline"),
+        (b"threads 0\n", "threads"),
+        (b"threads many\n", "threads"),
+        (b"cpus 4000\n", "cpus"),
+        (b"cpus 1;2\n", "cpus"),
+        (b"powersave medium\n", "one of all, little, big"),
+        (b"anytime on\n", "on needs a deadline"),
+        (b"frame /no/such/file.ppm\n", "No such file"),
+        (b"frame /etc/passwd\n", "unknown kind"),
+        (b"frame\n", "unknown kind"),
+        (b"raw 3\nabc", "3 bytes; 768"),
+        (b"raw -1\n", "no size"),
+        (b"raw 99999999999999999999\n", "no size"),
+        (b"\xff\xfe\x00\n", "unknown"),
+        (b"x" * 300_000 + b"\n", "unknown"),
+    ]
+    stdin = b"".join(line for line, _ in nonsense) + b"raw 768\n" + bytes(768)
+    records, said, status = serve("--ladder", group_folder, stdin=stdin)
+    assert status == 2 and len(records) == len(nonsense) + 1
+    for record, (line, problem) in zip(records, nonsense, strict=False):
+        assert problem in record["error"], (line[:40], record)
+        assert len(record["error"]) < 300
+    assert records[-1]["rung"] == "25%" and f"refused {len(nonsense)}" in said
+
+
+def test_a_camera_keeps_time(group_folder: Path, stack: Path) -> None:
+    records, said, status = serve("--ladder", group_folder, "--frames", stack, "--rate", 200, "--count", 30)
+    assert status == 0 and len(records) == 30
+    arrivals = np.array([r["arrived_s"] for r in records])
+    np.testing.assert_allclose(np.diff(arrivals), 1 / 200, atol=1e-6)
+    assert all(r["wait_s"] >= 0 for r in records)
+    assert records[12]["name"].endswith("[0]") and records[12]["label"] == records[0]["label"]  # round and round
+    assert "30 labelled" in said
+
+
+def test_a_camera_that_is_too_fast_drops_frames(group_folder: Path, stack: Path) -> None:
+    # faster than any machine serves the largest rung, slower than any says that it dropped one
+    words = ("--frames", stack, "--rung", 4, "--rate", 2e4, "--deadline", 0.002, "--count", 2000)
+    records, said, status = serve("--ladder", group_folder, *words)
+    assert status == 0 and len(records) == 2000
+    dropped = [r for r in records if r.get("dropped")]
+    served = [r for r in records if "class" in r]
+    assert dropped and served and len(dropped) + len(served) == 2000
+    assert all(r["missed"] for r in dropped)
+    for record in served:
+        assert record["wait_s"] < 0.002  # who cannot start in time is not served
+        if abs(record["latency_s"] - 0.002) > 1e-6:
+            assert record["missed"] == (record["latency_s"] > 0.002)
+    missed = sum(r["missed"] for r in records)
+    assert said.startswith(f"served {len(served)}, dropped {len(dropped)}, missed {missed}, refused 0;")
+
+
+def test_a_camera_obeys_while_it_runs(group_folder: Path, stack: Path) -> None:
+    words = command("--ladder", group_folder, "--frames", stack, "--rate", 500, "--commands")
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        assert "ready" in worker.stdout.readline()
+        for name in ("100%", "50%"):
+            worker.stdin.write(f"rung {name}\n")
+            worker.stdin.flush()
+            seen = [json.loads(worker.stdout.readline()) for _ in range(40)]
+            at = next(k for k, r in enumerate(seen) if r.get("command") == "rung")
+            assert {r["rung"] for r in seen[at + 1 :]} == {name}
+        worker.stdin.close()  # whoever started it is gone
+        rest = worker.stdout.read()
+        assert worker.wait(10) == 0 and len(rest.splitlines()) < 500
+
+
+def test_seconds(group_folder: Path, stack: Path) -> None:
+    words = ("--ladder", group_folder, "--frames", stack)
+    records, _, status = serve(*words, "--rate", 100, "--seconds", 0.3)
+    assert status == 0 and 10 <= len(records) <= 30  # fewer where the machine is busy
+    records, _, status = serve(*words, "--seconds", 0.2)  # back to back
+    assert status == 0 and len(records) > 30
+
+
+def test_anytime_upgrades_while_time_is_left(group_folder: Path) -> None:
+    told: list[Record] = []
+    settings = Settings(anytime=True, deadline_s=10.0)
+    worker = Worker(group_folder, settings, told.append, threads=1)
+    frame = np.zeros((3, 16, 16), np.uint8)
+    now_s = time.monotonic()
+    worker.serve(frame, now_s)
+    worker.serve(frame, now_s, next_s=now_s)  # the next one is waiting
+    settings.rung = 1
+    worker.serve(frame, now_s, next_s=now_s)
+    worker._price_s[3] = 100.0  # the last step is known to take too long
+    worker.serve(frame, time.monotonic())
+    settings.anytime = False
+    worker.serve(frame, time.monotonic())
+    worker.serve(frame, time.monotonic() - 11)
+    assert [r.get("rung") for r in told] == ["100%", "25%", "50%", "75%", "50%", None]
+    assert told[-1]["dropped"]
+    worker._reprice(3, 0.001)
+    assert worker._price_s[3] == pytest.approx(90.0001)  # forgets slowly
+    worker._reprice(3, 200.0)
+    assert worker._price_s[3] == 200.0  # learns at once
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--rung", "30%"), "error: ladder 'tiny': unknown rung '30%'; it has 25%, 50%, 75%, 100% (or 1 to 4)"),
+        (("--frames", "/no/such/folder"), "error: /no/such/folder: no such file or folder"),
+        (("--frames", ROOT / "hw" / "boards"), "holds no frames"),
+        (("--threads", "0"), "error: --threads, value '0'"),
+        (("--threads", "1e3"), "error: --threads"),
+        (("--cpus", "9999"), "error: cpus, value '9999': refused"),
+        (("--powersave", "tiny"), "error: argument --powersave"),
+        (("--anytime",), "error: --anytime: needs a deadline"),
+        (("--rate", "5"), "error: --frames: is missing"),
+        (("--deadline", "0"), "error: --deadline"),
+        (("--colour",), "error: unrecognized arguments: --colour"),
+        (("--ladder", "/no/such/ladder"), "error: /no/such/ladder: no such ladder"),
+    ],
+)
+def test_a_wrong_command_line(words: tuple[object, ...], said: str, group_folder: Path) -> None:
+    records, heard, status = serve("--ladder", group_folder, *words)
+    assert status == 2 and not records
+    assert said in heard and len(heard.splitlines()) == 1
+
+
+def test_an_altered_model(ladder_copy: Path) -> None:
+    with (ladder_copy / "model.bin").open("ab") as stream:
+        stream.write(b"x")
+    _, heard, status = serve("--ladder", ladder_copy)
+    assert status == 2 and len(heard.splitlines()) == 1
+    assert heard.startswith(f"error: {ladder_copy}/model.bin: was altered: its SHA-256 is ")
+    (ladder_copy / "model.param").unlink()
+    _, heard, status = serve("--ladder", ladder_copy)
+    assert status == 2 and "model.param: cannot be read: No such file" in heard and len(heard.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        ({"pictures": np.zeros((2, 3, 16, 16), np.uint8)}, "not a stack of frames"),
+        ({"frames": np.zeros((3, 16, 16), np.uint8)}, "shape (3, 16, 16)"),
+        ({"frames": np.zeros((0, 3, 16, 16), np.uint8)}, "shape (0, 3, 16, 16)"),
+        ({"frames": np.zeros((2, 3, 16, 16), np.uint8), "labels": np.array([1])}, "one class per frame"),
+        ({"frames": np.zeros((2, 3, 16, 16), np.uint8), "labels": np.array([1, -1])}, "one class per frame"),
+        ({"frames": np.zeros((2, 3, 16, 16), np.uint8), "labels": np.array([1.0, 2.0])}, "one class per frame"),
+        ({"frames": np.array([{}], dtype=object)}, "not a stack of frames"),
+    ],
+)
+def test_a_bad_stack(arrays: dict[str, np.ndarray[Any, Any]], named: str, tmp_path: Path) -> None:
+    path = tmp_path / "stack.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    with pytest.raises(NetworkError) as caught:
+        open_frames(path)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(NetworkError, match="not a stack of frames"):
+        open_frames(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("name,class\n", "labels.csv:1: wrong header"),
+        ("file,label\na.ppm\n", "labels.csv:2"),
+        ("file,label\na.ppm,cat\n", "labels.csv:2"),
+        ("file,label\nz.ppm,1\n", "not there"),
+        ("", "labels.csv:1"),
+    ],
+)
+def test_bad_labels(text: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6\n1 1\n255\nabc")
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(NetworkError) as caught:
+        open_frames(tmp_path)
+    assert named in str(caught.value)
+
+
+def test_threads_may_be_moved(group_folder: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    words = command("--ladder", group_folder, "--threads", 2)
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        pid = json.loads(worker.stdout.readline())["pid"]
+        worker.stdin.write(f"cpus {cores[-1]}\n")
+        worker.stdin.flush()
+        assert json.loads(worker.stdout.readline()) == {"command": "cpus", "value": str(cores[-1])}
+        tasks = [int(p.name) for p in Path(f"/proc/{pid}/task").iterdir()]
+        assert len(tasks) >= 2  # those of ncnn follow too
+        assert all(os.sched_getaffinity(task) == {cores[-1]} for task in tasks)
+        worker.stdin.close()
+        assert worker.wait(10) == 0
+
+
+def test_interrupted_and_a_reader_that_went_away(group_folder: Path, stack: Path) -> None:
+    words = command("--ladder", group_folder, "--frames", stack, "--rate", 100, "--seconds", 60)
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        assert worker.stdout is not None and worker.stderr is not None
+        worker.stdout.readline()
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(10) == 130 and worker.stderr.read() == b"interrupted\n"
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        assert worker.stdout is not None and worker.stderr is not None
+        worker.stdout.readline()
+        worker.stdout.close()
+        assert worker.wait(10) == 1 and worker.stderr.read() == b""

@@ -1,0 +1,361 @@
+"""What training must hold: frozen is frozen to the bit, a stopped run ends like any other, rungs cost what they may."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dyndnn.checkpoint import CHECKPOINT, load_checkpoint, load_net
+from dyndnn.data import Dataset, load_data
+from dyndnn.errors import NetworkError
+from dyndnn.netconfig import macs
+from dyndnn.nets import DynamicNet
+from dyndnn.schemes import plan_epoch, stages
+from dyndnn.train import Progress, Trained, train
+from dyndnn.train_config import RECIPES, TrainConfig, default_config, recipe
+from dyndnn.widths import channel_scores, ranked_widths, sort_channels, spread
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    """A third of the digits: enough to learn something in a few steps."""
+    whole = load_data("digits")
+    return replace(whole, train_images=whole.train_images[:512], train_labels=whole.train_labels[:512])
+
+
+def config(connectivity: str, scheme: str, net: str = "alexnet", **changes: Any) -> TrainConfig:
+    channels = (8, 16, 16, 16, 16) if net == "alexnet" else (4, 8, 12)
+    return default_config("digits", net, connectivity, scheme, **{"epochs": (2,), "channels": channels} | changes)
+
+
+def run(c: TrainConfig, data: Dataset, out: Path, **how: Any) -> Trained:
+    return train(c, data, out, device="cpu", threads=1, **how)
+
+
+def images(data: Dataset) -> torch.Tensor:
+    return (torch.from_numpy(data.test_images[:64]).float() / 255 - data.mean[0]) / data.std[0]
+
+
+def same(a: DynamicNet, b: DynamicNet) -> bool:
+    theirs = b.state_dict()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in a.state_dict().items())
+
+
+def stop_at(stage: str, epoch: int) -> Any:
+    """A Ctrl-C in the middle of an epoch."""
+
+    def on_progress(p: Progress) -> None:
+        if p.stage.startswith(stage) and p.epoch == epoch and p.images % (p.images_total // p.epochs):
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+CASES = [
+    ("group", "incremental", "alexnet", {}),
+    ("nested", "incremental", "alexnet", {"head": "own", "drop_earlier": 0.5, "ema": 0.9}),
+    ("nested", "incremental", "resnet20", {"epochs": (1,)}),
+    ("slimmable", "multi_path", "alexnet", {"ema": 0.9}),
+    ("slimmable", "multi_path", "resnet20", {"epochs": (1,), "head": "own"}),
+]
+
+
+@pytest.mark.parametrize(("connectivity", "scheme", "net", "changes"), CASES)
+def test_rungs_stay_bit_identical_while_later_ones_train(
+    digits: Dataset, tmp_path: Path, connectivity: str, scheme: str, net: str, changes: dict[str, Any]
+) -> None:
+    c = config(connectivity, scheme, net, **changes)
+    what = "group" if scheme == "incremental" else "rung"
+    x = images(digits)
+    before: list[torch.Tensor] = []
+    for k in range(2, 5):
+        stopped = run(c, digits, tmp_path, resume=True, on_progress=stop_at(f"{what} {k}", 1))
+        assert stopped.interrupted
+        before.append(load_net(tmp_path)(x, k - 2))
+    done = run(c, digits, tmp_path, resume=True)
+    assert not done.interrupted and done.record["finished"]
+    after = done.net.forward_upto(x, 3)
+    for k in range(3):
+        assert torch.equal(before[k], after[k])
+    assert not any(torch.equal(a, b) for a, b in pairwise(after))
+    assert len(done.record["rungs"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("connectivity", "scheme", "changes"),
+    [
+        ("group", "incremental", {"ema": 0.9, "drop_earlier": 0.5, "cutout": 2, "color": 0.1}),
+        ("slimmable", "joint", {"epochs": (4,)}),
+        ("slimmable", "single_path", {"epochs": (4,), "draw": "epoch"}),
+        ("slimmable", "multi_path", {}),
+    ],
+)
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(
+    digits: Dataset, tmp_path: Path, connectivity: str, scheme: str, changes: dict[str, Any]
+) -> None:
+    c = config(connectivity, scheme, **changes)
+    straight = run(c, digits, tmp_path / "a")
+    for stage, epoch in (("", 2), ("group 3", 2), ("rung 2", 1), ("joint", 4)):
+        run(c, digits, tmp_path / "b", resume=True, on_progress=stop_at(stage, epoch))
+    resumed = run(c, digits, tmp_path / "b", resume=True)
+    assert same(straight.net, resumed.net) and same(resumed.net, load_net(tmp_path / "b"))
+    a, b = straight.record, resumed.record
+    assert a["rungs"] == b["rungs"] and len(a["curve"]) == len(b["curve"])
+    assert [(r["loss"], r["train_accuracy"]) for r in a["curve"]] == [
+        (r["loss"], r["train_accuracy"]) for r in b["curve"]
+    ]
+    again = run(c, digits, tmp_path / "b", resume=True)  # finished: nothing to do
+    assert same(again.net, straight.net) and again.record["seconds"] == resumed.record["seconds"]
+
+
+def test_the_seed_decides(digits: Dataset, tmp_path: Path) -> None:
+    c = config("group", "incremental", epochs=(1,), shares=(0.5, 1.0))
+    nets = [run(replace(c, seed=s), digits, tmp_path / f"{i}").net for i, s in enumerate((3, 3, 4))]
+    assert same(nets[0], nets[1]) and not same(nets[0], nets[2])
+
+
+def test_the_record_says_it_all(digits: Dataset, tmp_path: Path) -> None:
+    c = config("group", "incremental", test_every=1)
+    done = run(c, digits, tmp_path, note={"git_commit": "abc"})
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record == json.loads(json.dumps(done.record)) and record["git_commit"] == "abc"
+    assert TrainConfig.from_json(record["config"]) == c
+    assert {"config", "network", "versions", "machine", "seconds", "curve", "rungs"} <= record.keys()
+    assert [(row["stage"], row["epoch"]) for row in record["curve"]] == [
+        (f"group {k} of 4", e) for k in (1, 2, 3, 4) for e in (1, 2)
+    ]
+    assert record["curve"][-1]["test_accuracy"].keys() == {"1", "2", "3", "4"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.npz", "tb", "training.json"]
+    events = list((tmp_path / "tb").iterdir())
+    assert len(events) == 1 and events[0].stat().st_size > 500
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    done = run(default_config("digits", connectivity="slimmable", epochs=(5,)), load_data("digits"), tmp_path)
+    accuracy = [rung["accuracy"] for rung in done.record["rungs"]]
+    assert accuracy[0] > 0.75 and accuracy[-1] > 0.92 and accuracy[-1] > accuracy[0], accuracy
+
+
+def test_dense_rungs_have_statistics_of_their_own_that_settle(digits: Dataset, tmp_path: Path) -> None:
+    done = run(config("slimmable", "single_path", epochs=(4,)), digits, tmp_path)
+    norms = [done.net.get_submodule(f"layers.conv3.norms.{k}") for k in range(4)]
+    means = [norm.running_mean[:4] for norm in norms]  # type: ignore[index]
+    assert not any(torch.equal(a, b) for a, b in pairwise(means))
+    assert all(norm.momentum == 0.1 for norm in norms)
+    # plain means over 8 batches: what the network does in training mode is what it does in evaluation
+    assert {int(norm.num_batches_tracked) for norm in norms} == {8}  # type: ignore[arg-type]
+
+
+def test_a_teacher_is_listened_to(digits: Dataset, tmp_path: Path) -> None:
+    teacher = config("slimmable", "alone", shares=(1.0,))
+    run(teacher, digits, tmp_path / "teacher")
+    pupil = config("group", "incremental", epochs=(1,), teacher=str(tmp_path / "teacher"))
+    taught = run(pupil, digits, tmp_path / "taught").net
+    assert not same(taught, run(replace(pupil, teacher=""), digits, tmp_path / "untaught").net)
+    with pytest.raises(NetworkError, match=r"nowhere.*no such file"):
+        run(replace(pupil, teacher=str(tmp_path / "nowhere")), digits, tmp_path / "c")
+
+
+def test_alone_is_a_network_of_the_same_size(digits: Dataset, tmp_path: Path) -> None:
+    for connectivity in ("group", "slimmable"):
+        whole = config(connectivity, "alone", epochs=(1,)).network()
+        done = run(config(connectivity, "alone", epochs=(1,), rung=2), digits, tmp_path / connectivity)
+        (rung,) = done.record["rungs"]
+        assert rung["rung"] == 2 and rung["macs"] == macs(whole, 1)
+
+
+@pytest.mark.parametrize("connectivity", ["slimmable", "nested"])
+def test_nonuniform_rungs(digits: Dataset, tmp_path: Path, connectivity: str) -> None:
+    c = config(connectivity, "single_path", "resnet20", plan="nonuniform", epochs=(1,), ranking_epochs=1)
+    stopped = run(c, digits, tmp_path, on_progress=stop_at("ranking", 1))
+    assert stopped.interrupted and not (tmp_path / CHECKPOINT).exists()
+    done = run(c, digits, tmp_path, resume=True)
+    uniform, network = c.network(), done.net.config
+    assert network.widths != uniform.widths and network.widths[-1] == uniform.widths[-1]
+    for k in range(3):
+        assert 0.85 * macs(uniform, k) <= macs(network, k) <= macs(uniform, k)
+    assert all(n <= m for a, b in pairwise(network.widths) for n, m in zip(a, b, strict=True))
+    assert done.record["seconds"] > done.record["ranking_seconds"] > 0
+    theirs = run(replace(c, plan="uniform", scheme="alone", rung=2, widths_from=str(tmp_path)), digits, tmp_path / "x")
+    assert theirs.net.config.widths[-1] == network.widths[1]
+
+
+@pytest.mark.parametrize("cost", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("connectivity", ["slimmable", "nested"])
+def test_the_ranking_keeps_the_best_channels_within_the_budget(connectivity: str, cost: float) -> None:
+    uniform = TrainConfig(net="resnet20", connectivity=connectivity, channels=(16, 32, 64), scheme="alone").network()  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    scores = [rng.uniform(0, 1 if layer != 5 else 5, n) for layer, n in enumerate(uniform.widths[-1])]
+    widths = ranked_widths(scores, uniform, cost)
+    network = replace(uniform, widths=widths)  # refuses rungs that shrink
+    for k in range(3):
+        assert 0.97 * macs(uniform, k) <= macs(network, k) <= macs(uniform, k)
+    assert widths[1][5] > uniform.widths[1][5]  # the layer that matters five times as much
+
+
+def test_sorted_channels_are_the_same_function() -> None:
+    whole = TrainConfig(net="resnet20", connectivity="slimmable", channels=(4, 8, 12), shares=(1.0,), scheme="alone")
+    torch.manual_seed(0)
+    net = DynamicNet(whole.network()).eval()
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_()
+    scores = channel_scores(net)
+    x = torch.randn(2, 3, 32, 32)
+    net.load_state_dict(sort_channels(net, scores) | {})
+    assert all((np.diff(s) <= 1e-9).all() for s in channel_scores(net))
+    rungs = DynamicNet(replace(whole, shares=(0.5, 1.0)).network()).eval()
+    spread(net.state_dict(), rungs)
+    torch.testing.assert_close(rungs(x, 1), net(x, 0))
+    torch.manual_seed(0)
+    unsorted = DynamicNet(whole.network()).eval()
+    with torch.no_grad():
+        for module in unsorted.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_()
+    torch.testing.assert_close(unsorted(x, 0), net(x, 0), rtol=1e-4, atol=1e-4)
+
+
+def test_every_rung_is_drawn_equally_often() -> None:
+    c = TrainConfig(net="resnet20", channels=(16, 32, 64), connectivity="slimmable", scheme="single_path", epochs=(8,))
+    (stage,) = stages(c, c.network())
+    drawn = [rungs for epoch in range(8) for rungs in plan_epoch(c, stage, epoch, 20)]
+    assert all(drawn.count((k,)) == 40 for k in range(4))
+    by_epoch = [plan_epoch(replace(c, draw="epoch"), stage, epoch, 20) for epoch in range(8)]
+    assert all(len(set(epoch)) == 1 for epoch in by_epoch)
+    assert all({epoch[0] for epoch in by_epoch[i : i + 4]} == {(0,), (1,), (2,), (3,)} for i in (0, 4))
+
+
+def test_the_sandwich_has_both_ends() -> None:
+    c = TrainConfig(connectivity="slimmable", scheme="joint", sandwich=3)
+    (stage,) = stages(c, c.network())
+    plan = plan_epoch(c, stage, 0, 50)
+    assert {rungs[:2] for rungs in plan} == {(3, 0)} and {rungs[2:] for rungs in plan} == {(1,), (2,)}
+    assert {len(r) for r in plan_epoch(replace(c, sandwich=64), stage, 0, 9)} == {4}
+
+
+def test_recipes() -> None:
+    assert {
+        "alexnet-group",
+        "alexnet-paper",
+        "alexnet-nested",
+        "alexnet-slimmable",
+        "resnet20-uniform",
+    } <= RECIPES.keys()
+    for name in RECIPES:
+        c = recipe(name, batch=32)
+        assert c.batch == 32 and stages(c, c.network())
+    for net in ("alexnet", "resnet20"):
+        for connectivity in (None, "group", "nested", "slimmable"):
+            for data in ("cifar10", "digits"):
+                c = default_config(data, net, connectivity)
+                assert c.data == data and c.net == net and connectivity in (None, c.connectivity)
+                assert c.network().family == net
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scheme": "incremental", "connectivity": "slimmable"}, ("scheme", "multi_path")),
+        ({"scheme": "multi_path"}, ("scheme", "'multi_path'", "incremental")),
+        ({"net": "lenet"}, ("net", "'lenet'", "resnet20")),
+        ({"plan": "nonuniform"}, ("plan", "nested or slimmable")),
+        ({"epochs": ()}, ("epochs",)),
+        ({"epochs": (0,)}, ("epochs", "at least 1")),
+        ({"shares": (0.5, 1.5)}, ("shares", "1.5")),
+        ({"batch": 1}, ("batch", "from 2")),
+        ({"learning_rate": -1.0}, ("learning_rate", "-1.0")),
+        ({"learning_rate": float("nan")}, ("learning_rate", "nan")),
+        ({"crop": 32}, ("crop", "31")),
+        ({"seed": -1}, ("seed",)),
+        ({"drop_earlier": 1.1}, ("drop_earlier", "from 0 to 1")),
+    ],
+)
+def test_configs_that_make_no_sense(changes: dict[str, Any], words: tuple[str, ...]) -> None:
+    with pytest.raises(NetworkError) as error:
+        TrainConfig(**changes)
+    assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), error.value
+
+
+def test_refusals(digits: Dataset, tmp_path: Path) -> None:
+    c = config("group", "incremental", epochs=(1,), shares=(0.5, 1.0))
+    run(c, digits, tmp_path / "a")
+    for wrong, words in (
+        (lambda: run(c, digits, tmp_path / "a"), "already holds a run; name a new folder, or go on with --resume"),
+        (lambda: run(replace(c, batch=32), digits, tmp_path / "a", resume=True), "batch, value 32: cannot change"),
+        (lambda: run(TrainConfig(), digits, tmp_path / "b"), "another set"),
+        (lambda: run(replace(c, epochs=(1, 2, 3)), digits, tmp_path / "c"), "1 or 2 counts"),
+        (lambda: run(replace(c, scheme="alone", rung=3), digits, tmp_path / "e"), "rung, value 3: no such rung"),
+        (lambda: run(replace(c, widths_from="nowhere"), digits, tmp_path / "f"), "no such file"),
+        (lambda: train(c, digits, tmp_path / "g", device="gpu"), "device, value 'gpu'"),
+        (lambda: train(c, digits, tmp_path / "a" / "checkpoint.npz" / "x"), "cannot be written"),
+    ):
+        with pytest.raises(NetworkError, match=words):
+            wrong()
+
+
+def test_divergence_is_told_and_the_last_whole_epoch_kept(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = config("group", "incremental", shares=(1.0,), epochs=(3,))
+    run(c, digits, tmp_path, on_progress=stop_at("group 1", 2))
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda x, *_, **__: x.sum() * torch.nan)
+    with pytest.raises(NetworkError, match="group 1 of 1: diverged in epoch 2; a lower --learning-rate"):
+        run(c, digits, tmp_path, resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == kept
+
+
+@pytest.mark.parametrize("fault", ["truncated", "pickle", "version", "shape", "nan", "missing", "no file", "noise"])
+def test_damaged_checkpoints(digits: Dataset, tmp_path: Path, fault: str) -> None:
+    run(config("group", "incremental", epochs=(1,), shares=(0.5, 1.0)), digits, tmp_path)
+    file = tmp_path / CHECKPOINT
+    with np.load(file, allow_pickle=False) as archive:
+        arrays: dict[str, Any] = dict(archive)
+    weight = "net/layers.conv2.convs.0.weight"
+    words = "truncated, damaged"
+    if fault == "truncated":
+        file.write_bytes(file.read_bytes()[:-500])
+    elif fault == "noise":
+        file.write_bytes(b"PK\x03\x04" + bytes(100))
+    elif fault == "no file":
+        file.unlink()
+        words = "no such file"
+    else:
+        if fault == "pickle":
+            arrays[weight] = np.array([{"a": 1}], dtype=object)
+        elif fault == "version":
+            header = json.loads(arrays["header"].tobytes()) | {"format_version": 2}
+            arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+            words = "unknown format version"
+        elif fault == "shape":
+            arrays[weight] = arrays[weight][:1]
+            words = "conv2.convs.0.weight has shape"
+        elif fault == "nan":
+            arrays[weight][0] = np.nan
+            words = "NaN"
+        else:
+            del arrays[weight]
+            words = "missing tensor"
+        np.savez(file, **arrays)
+    with pytest.raises(NetworkError, match=words) as error:
+        load_net(tmp_path)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_checkpoint_in_the_middle_holds_what_the_optimiser_remembers(digits: Dataset, tmp_path: Path) -> None:
+    c = config("group", "incremental", ema=0.9)
+    run(c, digits, tmp_path, on_progress=stop_at("group 1", 2))
+    found = load_checkpoint(tmp_path)
+    assert found.record["epoch"] == 1 and found.momentum and found.average
+    assert all(".0." in name for name in found.momentum)  # the optimiser sees group 1 only
