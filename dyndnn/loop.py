@@ -82,7 +82,9 @@ class Run:
         )
         self.steps = self.training.steps(config.batch)
         self.losses = Losses(config)
-        self.teacher = load_net(config.teacher).to(device) if config.teacher else None
+        self.teacher = load_net(config.teacher) if config.teacher else None
+        if self.teacher is not None:
+            self.teacher.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stages = stages(config, net.config)
         self.optimiser: torch.optim.Optimizer = torch.optim.SGD(net.parameters())
         self.hold: Callable[[], None] = lambda: None
@@ -194,12 +196,14 @@ class Run:
                 with self._autocast():
                     settle(self.net, rung, islice(batches, SETTLE_STEPS))
         row = self.record["curve"][-1]
-        row |= self._test(tuple(range(stage.rungs[-1] + 1)) if stage.frozen else stage.rungs)
-        self._log(row)
         self.record["stage"], self.record["epoch"] = stage.index + 1, 0
-        if stage.index + 1 == len(self.stages):
+        if stage.index + 1 < len(self.stages):
+            row |= self._test(tuple(range(stage.rungs[-1] + 1)))
+        else:
             self.record["finished"] = True
-            self.record["rungs"] = self._results()
+            self.record["rungs"] = results = self._results()
+            row["test_accuracy"] = {str(rung["rung"]): rung["accuracy"] for rung in results}
+        self._log(row)
 
     def _results(self) -> list[dict[str, Any]]:
         """Every trained rung on the test images, in single precision."""

@@ -4,11 +4,12 @@ Two families, three connectivities, and nothing else: a rung is a row of channel
 
 | family | convolutions | free layers (the columns of `widths`) |
 |---|---|---|
-| `alexnet` | five, 3x3; pools after the 1st, 2nd and 5th; global average; one classifier | the five |
+| `alexnet` | five, 3x3; pools after the 1st, 2nd and last; global average; one classifier | the five |
 | `resnet20` | 3x3 stem, 3 stages x 3 blocks x 2, strides 1, 2, 2; global average; one classifier | 3 stage widths |
 |  | (1x1 projections where a stage begins anew), He et al. 2016, section 4.2 | + 9 inner widths, block by block |
 
-The stem and all blocks of a stage add up, so they share one width; inside a block the width is free.
+The stem and all blocks of a stage add up, so they share one width; inside a block the width is free. Rows of
+another length make the same families shallower or deeper: an `alexnet` of 8 layers, a `resnet20` of 3 + 27 (ResNet-56).
 
 | connectivity | group j of a layer sees | source |
 |---|---|---|
@@ -30,10 +31,8 @@ Family = Literal["alexnet", "resnet20"]
 Connectivity = Literal["group", "nested", "slimmable"]
 Head = Literal["added", "own"]
 
-LAYERS: dict[str, int] = {"alexnet": 5, "resnet20": 12}
-STAGES, BLOCKS = 3, 3  # of resnet20
-POOLS: dict[str, tuple[int, ...]] = {"alexnet": (1, 2, 5), "resnet20": ()}
-MAX_WIDTH, MAX_RUNGS = 4096, 64  # a file that asks for more is damaged
+STAGES = 3  # of resnet20
+MAX_WIDTH, MAX_RUNGS, MAX_LAYERS = 4096, 64, 192  # a file that asks for more is damaged
 FLOAT_BYTES = 4
 
 
@@ -51,7 +50,8 @@ class NetConfig:
     input_shape: tuple[int, int, int] = (3, 32, 32)  # channels, height, width
     stem_kernel: int = 3  # of the first convolution; ImageNet's AlexNet: 11, ResNets: 7
     stem_stride: int = 1  # of the first convolution; ImageNet's AlexNet: 4, ResNets: 2
-    pools: tuple[int, ...] | None = None  # max pools come after these convolutions (resnet20: 1, the stem); None: POOLS
+    # Max pools come after these convolutions (resnet20: 1, the stem); None: what suits 32x32, see above
+    pools: tuple[int, ...] | None = None
     pool_kernel: int = 2  # of the max pools, whose stride is 2; ImageNet: 3
     # Logits of rung k: `added` is the sum over columns 1..k of one classifier, `own` a classifier per rung
     head: Head = "added"
@@ -73,23 +73,28 @@ class NetConfig:
                 raise NetworkError.at(name, "out of range", value=value, want=f"a number from {low} to {high}")
         if len(self.input_shape) != 3 or not all(type(n) is int and 1 <= n <= MAX_WIDTH for n in self.input_shape):
             raise NetworkError.at("input_shape", "no shape", value=self.input_shape, want="(channels, height, width)")
-        convs = LAYERS["alexnet"] if self.family == "alexnet" else 1
+        convs = self.layers if self.family == "alexnet" else 1
         if not all(type(n) is int and 1 <= n <= convs for n in self.pool_after):
             raise NetworkError.at("pools", "no such convolution", value=self.pools, want=f"from 1 to {convs}")
         convolutions(self)  # refuses an image too small for its pools
 
     def _check_widths(self) -> None:
-        layers = LAYERS[self.family]
         if not 1 <= len(self.widths) <= MAX_RUNGS:
             raise NetworkError.at("widths", f"{len(self.widths)} rungs", want=f"from 1 to {MAX_RUNGS}")
-        least = 0 if self.connectivity == "slimmable" else 1  # a group without channels would be a dead end
+        layers, least = self.layers, 2 if self.family == "alexnet" else 2 * STAGES
+        if not least <= layers <= MAX_LAYERS or (self.family == "resnet20" and layers % STAGES):
+            want = (
+                "at least 2 layers" if self.family == "alexnet" else "3 stage widths, then as many inner ones per stage"
+            )
+            raise NetworkError.at("widths of rung 1", f"do not suit {self.family}", value=self.widths[0], want=want)
+        more = 0 if self.connectivity == "slimmable" else 1  # a group without channels would be a dead end
         before = (0,) * layers
         for k, row in enumerate(self.widths, 1):
             if len(row) != layers or not all(type(n) is int and 1 <= n <= MAX_WIDTH for n in row):
                 want = f"{layers} counts from 1 to {MAX_WIDTH}"
                 raise NetworkError.at(f"widths of rung {k}", "not a row of channel counts", value=row, want=want)
-            if not all(n - b >= least for n, b in zip(row, before, strict=True)) or row == before:
-                want = "at least one channel more in every layer" if least else "no layer narrower, one wider"
+            if not all(n - b >= more for n, b in zip(row, before, strict=True)) or row == before:
+                want = "at least one channel more in every layer" if more else "no layer narrower, one wider"
                 raise NetworkError.at(f"widths of rung {k}", f"do not grow from {before}", value=row, want=want)
             before = row
 
@@ -99,14 +104,26 @@ class NetConfig:
         return len(self.widths)
 
     @property
+    def layers(self) -> int:
+        """How many free layers there are."""
+        return len(self.widths[0])
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks a stage of a resnet20 has: 3 make it a ResNet-20."""
+        return self.layers // STAGES - 1
+
+    @property
     def pool_after(self) -> tuple[int, ...]:
         """The convolutions (the first is 1) that a max pool follows."""
-        return POOLS[self.family] if self.pools is None else self.pools
+        if self.pools is not None:
+            return self.pools
+        return (1, 2, self.layers) if self.family == "alexnet" else ()
 
     @property
     def feature_layer(self) -> int:
         """The column of `widths` that the classifier sees."""
-        return LAYERS["alexnet"] - 1 if self.family == "alexnet" else STAGES - 1
+        return self.layers - 1 if self.family == "alexnet" else STAGES - 1
 
     @property
     def features(self) -> tuple[int, ...]:
@@ -176,13 +193,13 @@ def convolutions(config: NetConfig) -> list[Convolution]:
     convolve("stem", None, 0, config.stem_kernel, config.stem_stride)
     pool(1)
     if config.family == "alexnet":
-        for layer in range(1, LAYERS["alexnet"]):
+        for layer in range(1, config.layers):
             convolve(f"conv{layer + 1}", layer - 1, layer, 3, 1)
             pool(layer + 1)
         return plan
     for stage in range(STAGES):
-        for block in range(BLOCKS):
-            inner = STAGES + stage * BLOCKS + block
+        for block in range(config.blocks):
+            inner = STAGES + stage * config.blocks + block
             stride = 2 if stage and not block else 1
             before = stage - 1 if stage and not block else stage
             prefix = f"stage{stage + 1}_block{block + 1}"
@@ -248,14 +265,14 @@ def shares_of(channels: tuple[int, ...], shares: tuple[float, ...]) -> tuple[tup
     return tuple(tuple(max(1, math.floor(n * share + 0.5)) for n in channels) for share in shares)
 
 
-def free_layers(family: Family, channels: tuple[int, ...]) -> tuple[int, ...]:
-    """Channels of every free layer from the ones a person names: alexnet's five, or resnet20's three stages.
+def free_layers(family: Family, channels: tuple[int, ...], blocks: int = 3) -> tuple[int, ...]:
+    """Channels of every free layer from the ones a person names: alexnet's layers, or resnet20's three stages.
 
-    Raises NetworkError on another count; a resnet20's inner widths are those of their stage.
+    A resnet20 has `blocks` blocks per stage; its inner widths are those of their stage. Raises NetworkError on
+    another count of stages.
     """
-    if family == "resnet20" and len(channels) == STAGES:
-        return channels + tuple(n for n in channels for _ in range(BLOCKS))
-    if len(channels) != LAYERS[family]:
-        counts = "5 counts" if family == "alexnet" else "3 counts, one per stage, or 12, the inner ones last"
-        raise NetworkError.at("channels", f"do not suit {family}", value=channels, want=counts)
-    return channels
+    if family == "alexnet":
+        return channels
+    if len(channels) != STAGES:
+        raise NetworkError.at("channels", f"do not suit {family}", value=channels, want="3 counts, one per stage")
+    return channels + tuple(n for n in channels for _ in range(blocks))

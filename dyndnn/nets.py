@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from dyndnn.errors import NetworkError
 from dyndnn.netconfig import (
-    BLOCKS,
-    LAYERS,
     STAGES,
     Connectivity,
     Convolution,
@@ -213,13 +211,13 @@ class DynamicNet(nn.Module):
         return self
 
     def _alexnet(self, xs: list[Tensor], rung: int) -> list[Tensor]:
-        for number in range(2, LAYERS["alexnet"] + 1):
+        for number in range(2, self.config.layers + 1):
             xs = self._relu_pool(self.layers[f"conv{number}"](xs, rung), number)
         return xs
 
     def _resnet20(self, xs: list[Tensor], rung: int) -> list[Tensor]:
         for stage in range(1, STAGES + 1):
-            for block in range(1, BLOCKS + 1):
+            for block in range(1, self.config.blocks + 1):
                 name = f"stage{stage}_block{block}"
                 inner = [F.relu(x) for x in self.layers[f"{name}_conv1"](xs, rung)]
                 short = self.layers[f"{name}_projection"](xs, rung) if stage > 1 and block == 1 else xs

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dyndnn.augment import Batches
 from dyndnn.checkpoint import CHECKPOINT, Checkpoint, fill, load_checkpoint
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
@@ -19,11 +20,12 @@ from dyndnn.netconfig import NetConfig, alone
 from dyndnn.nets import DynamicNet
 from dyndnn.schemes import stages
 from dyndnn.train_config import TrainConfig
-from dyndnn.widths import channel_scores, ranked_widths, sort_channels, spread
+from dyndnn.widths import Scores, channel_scores, ranked_widths, sort_channels, spread
 
 __all__ = ["Progress", "Trained", "check_run", "train"]
 
-RANKING = "ranking"
+RANKING = "ranking"  # folder of the network whose channels are ranked
+RANKING_IMAGES, RANKING_BATCH = 5000, 100  # from which they are
 
 OnProgress = Callable[[Progress], None]
 
@@ -93,7 +95,7 @@ def train(
             if ranking.interrupted:
                 return ranking
             record["seconds"] = record["ranking_seconds"] = ranking.record["seconds"]
-        net = _first_net(config, ranking)
+        net = _first_net(config, None if ranking is None else ranking.net, data)
     else:
         record |= found.record
         net = DynamicNet(found.network)
@@ -134,14 +136,18 @@ def _rank(
     return train(full, data, folder, device=device, resume=resume, on_progress=tell)
 
 
-def _first_net(config: TrainConfig, ranking: Trained | None) -> DynamicNet:
+def _first_net(config: TrainConfig, ranked: DynamicNet | None, data: Dataset) -> DynamicNet:
     """The untrained network; with non-uniform rungs from a ranked one, where dense also with its weights."""
     network = config.network()
     if config.widths_from:
         network = _with_widths(network, config.widths_from)
-    scores = [] if ranking is None else channel_scores(ranking.net)
-    if ranking is not None:
-        network = replace(network, widths=ranked_widths(scores, network, config.ranking_cost))
+    scores: Scores = []
+    if ranked is not None:
+        images, labels = data.train_images[:RANKING_IMAGES], data.train_labels[:RANKING_IMAGES]
+        batches = Batches(images, labels, data.mean, data.std, device=torch.device("cpu"))
+        scores = channel_scores(ranked, batches.in_order(RANKING_BATCH))
+        widths = ranked_widths(scores, network, config.ranking_cost, config.ranking_bound)
+        network = replace(network, widths=widths)
     if config.scheme == "alone":
         if config.rung > network.rungs:
             raise NetworkError.at("rung", "no such rung", value=config.rung, want=f"from 1 to {network.rungs}")
@@ -150,8 +156,8 @@ def _first_net(config: TrainConfig, ranking: Trained | None) -> DynamicNet:
         torch.manual_seed(config.seed)
         net = DynamicNet(network)
     dense = network.connectivity == "slimmable" and network.head == "added" and config.scheme != "alone"
-    if ranking is not None and config.warm_start and dense:
-        spread(sort_channels(ranking.net, scores), net)
+    if ranked is not None and config.warm_start and dense:
+        spread(sort_channels(ranked, scores), net)
     return net
 
 

@@ -36,7 +36,9 @@ class TrainConfig:
     one run with several rungs in every step; or one rung by itself, to compare with"""
 
     channels: tuple[int, ...] = (64, 192, 384, 256, 256)
-    """of the largest rung: alexnet's five layers, or resnet20's three stages"""
+    """of the largest rung: alexnet's layers (as many as are named), or resnet20's three stages"""
+    blocks: int = 3
+    """resnet20: blocks per stage (3 make a ResNet-20, 9 a ResNet-56)"""
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """of the channels, per rung; where the plan is non-uniform, the MACs of these shares are the budgets"""
     plan: Plan = "uniform"
@@ -91,8 +93,10 @@ class TrainConfig:
     """joint, dense rungs: how many rungs a step trains: the largest, the smallest, and random ones between"""
     ranking_epochs: int = 10
     """non-uniform: epochs of the full network whose channels are ranked"""
-    ranking_cost: float = 0.5
+    ranking_cost: float = 1.0
     """non-uniform: how much a channel's MACs count against it: score / MACs ** this"""
+    ranking_bound: float = 1.5
+    """non-uniform: a layer has at most so many times its uniform channels, and at least that share of them"""
     warm_start: bool = True
     """non-uniform, dense rungs: begin with the weights of the ranked network"""
 
@@ -118,6 +122,7 @@ class TrainConfig:
                 want = f"one of {', '.join(get_args(choices))}"
                 raise NetworkError.at(name, "unknown", value=getattr(self, name), want=want)
         for name, low, high in (
+            ("blocks", 1, 32),
             ("batch", 2, 2**20),
             ("learning_rate", 0.0, 100.0),
             ("warmup", 0.0, 1.0),
@@ -135,6 +140,7 @@ class TrainConfig:
             ("rung", 0, 64),
             ("ranking_epochs", 1, 10**6),
             ("ranking_cost", 0.0, 10.0),
+            ("ranking_bound", 1.0, 100.0),
             ("seed", 0, 2**32 - 1),
             ("holdout", 0, 10**6),
             ("test_every", 1, 10**6),
@@ -160,7 +166,7 @@ class TrainConfig:
         return NetConfig(
             family=self.net,
             connectivity=self.connectivity,
-            widths=shares_of(free_layers(self.net, self.channels), self.shares),
+            widths=shares_of(free_layers(self.net, self.channels, self.blocks), self.shares),
             input_shape=SHAPES[self.data],
             head=self.head,
         )

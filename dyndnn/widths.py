@@ -1,71 +1,89 @@
 """Non-uniform rungs: channels of a trained full network ranked across all layers, under a budget of MACs.
 
-A channel's score is the magnitude of its batch-norm scale, which is the spread of what it passes on (network
-slimming, Liu et al. 2017); layers that add up share their channels and the mean of their scores. The channels
-are then sorted, so that a rung is a prefix, as the sampling of Yang & Fan (ASP-DAC 2021) needs it.
+A channel's score is how much the loss would change without it, to first order and from batch norm's scale and shift:
+the root mean square over batches of scale * d loss / d scale + shift * d loss / d shift (Molchanov et al., CVPR
+2019). Layers that add up share their channels, so their terms are summed. The channels are then sorted, so that a
+rung is a prefix, as the sampling of Yang & Fan (ASP-DAC 2021) needs it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from dyndnn.errors import NetworkError
 from dyndnn.netconfig import NetConfig, convolutions, macs
-from dyndnn.nets import DynamicNet, SlimmableConv
+from dyndnn.nets import DynamicNet
 
 Scores = list[NDArray[np.float64]]  # per free layer: a score per channel
-FLOOR = 8  # every layer keeps at least one channel in this many
 
 
-def channel_scores(net: DynamicNet) -> Scores:
-    """Scores of every free layer's channels, from the largest rung of a dense network."""
-    found: list[list[NDArray[np.float64]]] = [[] for _ in net.config.widths[-1]]
-    for plan, conv in zip(convolutions(net.config), net.convs(), strict=True):
-        assert isinstance(conv, SlimmableConv)
-        scale = conv.norms[-1].weight
-        assert isinstance(scale, torch.Tensor)
-        found[plan.target].append(scale.detach().abs().double().cpu().numpy())
-    return [np.mean(scores, axis=0) for scores in found]
+def channel_scores(net: DynamicNet, batches: Iterable[tuple[Tensor, Tensor]]) -> Scores:
+    """Scores of every free layer's channels of a dense network of one rung, from labelled batches."""
+    net.eval()
+    sums = [np.zeros(n) for n in net.config.widths[0]]
+    norms = [part for conv in net.convs() for part in conv.parts(0) if isinstance(part, nn.BatchNorm2d)]
+    plans = convolutions(net.config)
+    seen = [tensor for norm in norms for tensor in (norm.weight, norm.bias)]
+    for x, y in batches:
+        gradients = torch.autograd.grad(F.cross_entropy(net(x, 0), y), seen)
+        here = [np.zeros_like(total) for total in sums]
+        for plan, norm, scale, shift in zip(plans, norms, gradients[0::2], gradients[1::2], strict=True):
+            here[plan.target] += (norm.weight * scale + norm.bias * shift).detach().double().cpu().numpy()
+        for total, term in zip(sums, here, strict=True):
+            total += term**2
+    return [np.sqrt(total) for total in sums]
 
 
-def ranked_widths(scores: Scores, uniform: NetConfig, cost: float = 0.5) -> tuple[tuple[int, ...], ...]:
+def ranked_widths(
+    scores: Scores, uniform: NetConfig, cost: float = 1.0, bound: float = 1.5
+) -> tuple[tuple[int, ...], ...]:
     """Channels per rung and layer, each rung within the MACs of the uniform one; the largest rung is whole.
 
-    All channels compete by score / (MACs that one channel of the layer costs) ** `cost`.
+    All channels compete by score / (MACs that one channel of the layer costs) ** `cost`. What scores of a full network
+    say of a much smaller one is rough, so a layer has at most `bound` times its uniform channels, at least 1 / `bound`.
     """
     full = uniform.widths[-1]
-    least = 0 if uniform.connectivity == "slimmable" else 1  # channels by which every layer must grow
+    grows = 0 if uniform.connectivity == "slimmable" else 1  # channels by which every layer must grow
     whole = replace(uniform, connectivity="slimmable", widths=(full,))
-    price = [
-        macs(whole, 0) - macs(replace(whole, widths=(_add(full, layer, -1),)), 0) if full[layer] > 1 else macs(whole, 0)
-        for layer in range(len(full))
-    ]
+    price = [macs(whole, 0) / n for n in full]
+    if min(full) > 1:
+        price = [
+            macs(whole, 0) - macs(replace(whole, widths=(_add(full, layer, -1),)), 0) for layer in range(len(full))
+        ]
     order = sorted(
         (-score / price[layer] ** cost, layer, place)
         for layer, of_layer in enumerate(scores)
         for place, score in enumerate(np.sort(of_layer)[::-1])
     )
     rows: list[tuple[int, ...]] = []
-    counts = tuple(max(1, n // FLOOR) for n in full)
-    for k in range(uniform.rungs - 1):
-        room = tuple(n - least * (uniform.rungs - 1 - k) for n in full)
+    for k, usual in enumerate(uniform.widths[:-1]):
+        most = [min(n - grows * (uniform.rungs - 1 - k), int(u * bound)) for n, u in zip(full, usual, strict=True)]
+        least = [max(1, math.ceil(u / bound)) for u in usual]
         if rows:
-            counts = tuple(n + least for n in counts)
-        budget = macs(uniform, k)
+            least = [max(n, before + grows) for n, before in zip(least, rows[-1], strict=True)]
+        counts, budget = tuple(least), macs(uniform, k)
         for _, layer, place in order:
             wider = _add(counts, layer, 1)
-            if place < counts[layer] or wider[layer] > room[layer]:
+            if place < counts[layer] or wider[layer] > most[layer]:
                 continue
             if macs(replace(uniform, widths=(*rows, wider)), k) <= budget:
                 counts = wider
+        if macs(replace(uniform, widths=(*rows, counts)), k) > budget:
+            problem = f"leave no room for rung {k + 1} within the MACs of {usual}"
+            raise NetworkError.at("shares", problem, want="rungs further apart, or a plan that is uniform")
         rows.append(counts)
     return (*rows, full)
 
 
-def sort_channels(net: DynamicNet, scores: Scores) -> dict[str, torch.Tensor]:
+def sort_channels(net: DynamicNet, scores: Scores) -> dict[str, Tensor]:
     """The state of a dense network of one rung with every layer's channels in falling order of score."""
     orders = [torch.from_numpy(np.argsort(-of_layer, kind="stable")) for of_layer in scores]
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -79,7 +97,7 @@ def sort_channels(net: DynamicNet, scores: Scores) -> dict[str, torch.Tensor]:
     return state
 
 
-def spread(state: dict[str, torch.Tensor], net: DynamicNet) -> None:
+def spread(state: dict[str, Tensor], net: DynamicNet) -> None:
     """Begin a dense network of many rungs with the state of one rung: every rung a prefix of it."""
     own = net.state_dict()
     for name, tensor in own.items():

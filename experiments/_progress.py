@@ -22,7 +22,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The column's text."""
-        rate = task.completed / task.elapsed if task.elapsed else 0.0
+        rate = (task.completed - task.fields["first"]) / task.elapsed if task.elapsed else 0.0
         return Text(f"{rate:,.0f} {self._unit}/s")
 
 
@@ -43,7 +43,8 @@ class Bar:
             console=console,
             disable=self._plain,
         )
-        self._task = self._progress.add_task(title, total=None, note="")
+        self._first: int | None = None  # what was done already when the part began: a job may be taken up again
+        self._task = self._progress.add_task(title, total=None, note="", first=0)
         self._start_s = self._told_s = time.monotonic()
 
     def __enter__(self) -> Bar:
@@ -59,17 +60,20 @@ class Bar:
         """The next part of the job, with a rate of its own; nothing happens while the part is the same."""
         if title != self._title:
             self._title = title
+            self._first = None
             self._progress.reset(self._task, description=title, total=None)
             self._start_s = self._told_s = time.monotonic()
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """`done` units of `total` are done; `note` is shown behind the bar."""
         done = min(done, total)
-        self._progress.update(self._task, completed=done, total=total, note=note)
+        if self._first is None:
+            self._first = done
+        self._progress.update(self._task, completed=done, total=total, note=note, first=self._first)
         now_s = time.monotonic()
         if self._plain and now_s - self._told_s >= PLAIN_EVERY_S:
             self._told_s = now_s
-            rate = done / (now_s - self._start_s)
+            rate = (done - self._first) / (now_s - self._start_s)
             left = f"{(total - done) / rate:.0f} s left" if rate > 0 else ""
             told = (f"{100 * done // total} %", f"{rate:,.0f} {self._unit}/s", left, note)
             print(f"{self._title}: {', '.join(t for t in told if t)}", file=sys.stderr, flush=True)

@@ -94,7 +94,8 @@ def test_ctrl_c_and_on_again(tmp_path: Path) -> None:
         training.send_signal(signal.SIGINT)
         shown, said = training.communicate(timeout=60)
     assert training.returncode == 130 and shown == "", said
-    assert said.splitlines() == ["interrupted; every whole epoch is in out, go on with --out out --resume"]
+    assert said.splitlines()[-1] == "interrupted; every whole epoch is in out, go on with --out out --resume"
+    assert "Traceback" not in said
     epochs = len(json.loads((tmp_path / "out/training.json").read_text())["curve"])
     assert 1 <= epochs < 4
     done = run(tmp_path, "--out", "out", "--resume")
@@ -111,7 +112,7 @@ def test_alone_is_a_number(tmp_path: Path) -> None:
 
 def test_help_shows_what_the_recipe_has(tmp_path: Path) -> None:
     done = run(tmp_path, "--recipe", "digits", "--help")
-    assert done.returncode == 0 and "8 16 24 24 24" in done.stdout
+    assert done.returncode == 0 and "(default: 64)" in done.stdout  # images per step
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,16 @@ def test_imagenet_is_one_config_away(
     assert {c.height for c in convolutions(large)} == heights
 
 
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_depth_is_the_length_of_a_row(connectivity: Any) -> None:
+    deep = config("alexnet", connectivity, widths=shares_of((8, 8, 16, 16, 16, 16, 12), SHARES))
+    assert len(convolutions(deep)) == 7 and deep.pool_after == (1, 2, 7)
+    resnet56 = config("resnet20", connectivity, widths=shares_of(free_layers("resnet20", (4, 8, 12), 9), SHARES))
+    assert len(convolutions(resnet56)) == 1 + 54 + 2
+    for c in (deep, resnet56):
+        assert DynamicNet(c).eval()(torch.randn(2, 3, 32, 32), 1).shape == (2, 10)
+
+
 def test_group_costs_a_quarter_and_nested_what_the_paper_says() -> None:
     channels = (64, 192, 384, 256, 256)
     full = {
@@ -175,7 +185,9 @@ WIDTHS = ((2, 2, 2, 2, 2), (4, 4, 4, 4, 4))
         ({"family": "vgg"}, ("family", "'vgg'", "alexnet")),
         ({"connectivity": "dense"}, ("connectivity", "slimmable")),
         ({"widths": ()}, ("widths", "0 rungs")),
-        ({"widths": ((2, 2, 2, 2),)}, ("rung 1", "5 counts")),
+        ({"widths": ((2,),)}, ("rung 1", "at least 2 layers")),
+        ({"widths": ((2,) * 13,), "family": "resnet20"}, ("rung 1", "3 stage widths")),
+        ({"widths": ((2, 2, 2), (3, 3))}, ("rung 2", "3 counts")),
         ({"widths": ((2, 2, 0, 2, 2),)}, ("rung 1", "(2, 2, 0, 2, 2)")),
         ({"widths": ((2, 2, 2, 2, 2), (4, 4, 4, 4, 2))}, ("rung 2", "more in every layer")),
         ({"widths": ((2, 2, 2, 2, 2), (4, 4, 1, 4, 4)), "connectivity": "slimmable"}, ("rung 2", "no layer narrower")),
