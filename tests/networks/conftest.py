@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from dyndnn.data import Dataset, load_data
 from dyndnn.evaluate import export_ladder
 from dyndnn.netconfig import NetConfig, free_layers, shares_of
 from dyndnn.nets import DynamicNet
 
+UNPACK_CIFAR10 = Path(__file__).resolve().parents[3] / "shared/tools/unpack_cifar10.py"
 SHARES = (0.25, 0.5, 0.75, 1.0)
 CHANNELS = {"alexnet": (8, 12, 16, 12, 20), "resnet20": (8, 12, 16)}
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -49,6 +54,18 @@ def random_net(
                 module.running_mean.normal_(0, 0.3, generator=rng)
                 module.running_var.uniform_(0.5, 1.5, generator=rng)
     return net.eval()
+
+
+@pytest.fixture(scope="session")
+def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The real images, where this machine has them."""
+    place = os.environ.get("POWERBAND_CIFAR10")
+    if place is None and UNPACK_CIFAR10.is_file():
+        place = str(tmp_path_factory.mktemp("cifar10"))
+        subprocess.run([sys.executable, str(UNPACK_CIFAR10), place], check=True, capture_output=True)
+    if place is None:
+        pytest.skip("name CIFAR-10's canonical folder in POWERBAND_CIFAR10")
+    return load_data("cifar10", place)
 
 
 @pytest.fixture(scope="session")

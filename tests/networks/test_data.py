@@ -7,8 +7,6 @@ import io
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -18,11 +16,8 @@ import torch
 
 from dyndnn import data
 from dyndnn.augment import Augment, Batches
-from dyndnn.data import CIFAR10_FOLDER, CIFAR10_MD5, download_cifar10, load_data, parse_batch
+from dyndnn.data import CIFAR10_FOLDER, CIFAR10_MD5, Dataset, download_cifar10, load_data, parse_batch
 from dyndnn.errors import NetworkError
-
-ROOT = Path(__file__).resolve().parents[2]
-UNPACK = ROOT.parent / "shared/tools/unpack_cifar10.py"
 
 
 def batch(labels: bytes, pixels: bytes) -> bytes:
@@ -166,14 +161,8 @@ def test_digits() -> None:
 
 
 @pytest.mark.slow
-def test_the_real_cifar10(tmp_path: Path) -> None:
-    place = os.environ.get("POWERBAND_CIFAR10")
-    if place is None and UNPACK.is_file():
-        subprocess.run([sys.executable, str(UNPACK), str(tmp_path)], check=True, capture_output=True)
-        place = str(tmp_path)
-    if place is None:
-        pytest.skip("name CIFAR-10's canonical folder in POWERBAND_CIFAR10")
-    found = load_data("cifar10", place)
+def test_the_real_cifar10(cifar10: Dataset) -> None:
+    found = cifar10
     assert np.bincount(found.train_labels).tolist() == [5000] * 10
     assert np.bincount(found.test_labels).tolist() == [1000] * 10
     assert found.train_labels[:5].tolist() == [6, 9, 9, 4, 1] and found.test_labels[:5].tolist() == [3, 8, 8, 0, 6]
