@@ -101,8 +101,9 @@ class Run:
         self.writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=len(record["curve"]) + 1)
 
     def close(self) -> None:
-        """Let go of the event file."""
+        """Let go of the event file, and of what holds for a part of a stage only."""
         self.writer.close()
+        self.net.seclude(None)
 
     def fit(self, found: Checkpoint | None) -> None:
         """All stages that are left, from what `found` says where a run is taken up again."""
@@ -150,13 +151,14 @@ class Run:
         total, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         net.train()
         for step, (x, y) in enumerate(self.training.shuffled(config.batch, self.augment, rng)):
-            rate = self._rate(stage, epoch, step)
+            rate, alone = self._rate(stage, epoch, step), self._alone(stage, epoch, step)
+            net.seclude(stage.frozen if alone else None)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.optimiser.zero_grad(set_to_none=True)
-            taught, keep = self._taught(x), self._keep(stage, len(y), rng)
+            taught = self._taught(x)
             with self._autocast():
-                for k, (loss, logits) in enumerate(self.losses(net, x, y, plan[step], taught, keep)):
+                for k, (loss, logits) in enumerate(self.losses(net, x, y, plan[step], taught, alone)):
                     loss.backward()  # type: ignore[no-untyped-call]
                     if not k:
                         total += loss.detach()
@@ -168,6 +170,7 @@ class Run:
                 if self.device.type == "cpu":  # on a GPU it would wait for the step
                     self.loss = float(total) / (step + 1)
                 self._tell(stage, epoch, step + 1)
+        net.seclude(None)
         self.loss = float(total) / self.steps
         if not math.isfinite(self.loss):
             want = "a lower --learning-rate, or a longer --warmup"
@@ -234,11 +237,10 @@ class Run:
             logits: Tensor = self.teacher(x, self.teacher.config.rungs - 1)
         return logits
 
-    def _keep(self, stage: Stage, n: int, rng: torch.Generator) -> Tensor | None:
-        """(n, 1): 0 for images on which the new group is on its own, else 1; None where no image is such."""
-        if self.config.scheme != "incremental" or not stage.frozen or not self.config.drop_earlier:
-            return None
-        return (torch.rand((n, 1), generator=rng) >= self.config.drop_earlier).float().to(self.device)
+    def _alone(self, stage: Stage, epoch: int, step: int) -> bool:
+        """Whether a new group is still in the part of its training in which it must do without the earlier ones."""
+        now = (epoch + step / self.steps) / stage.epochs
+        return self.config.scheme == "incremental" and stage.frozen > 0 and now < self.config.alone
 
     @torch.no_grad()
     def _add_to_average(self) -> None:

@@ -53,6 +53,7 @@ class GroupedConv(nn.Module):
         super().__init__()
         self.image = plan.source is None
         self.nested = config.connectivity == "nested"
+        self.secluded = -1  # the group, if any, that for now reads its own channels only
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         for j, row in enumerate(config.widths):
             before = config.widths[j - 1] if j else (0,) * len(row)
@@ -68,6 +69,12 @@ class GroupedConv(nn.Module):
         """Groups 0..rung, before the non-linearity, from the groups of the layer before."""
         out = []
         for j in range(rung + 1):
+            if j == self.secluded and self.nested and not self.image:
+                conv = self.convs[j]
+                assert isinstance(conv, nn.Conv2d)
+                own = conv.weight[:, -xs[j].shape[1] :]
+                out.append(self.norms[j](F.conv2d(xs[j], own, None, conv.stride, conv.padding)))
+                continue
             if self.image:
                 x = xs[0]
             elif self.nested and j:
@@ -133,6 +140,9 @@ class DynamicNet(nn.Module):
         else:
             sizes = [n - b for n, b in zip(features, (0, *features), strict=False)]
         self.heads = nn.ModuleList(nn.Linear(n, config.classes) for n in sizes)
+        # what a group says by itself, where the heads do not tell: for training only, never exported
+        own = [n - b for n, b in zip(features, (0, *features), strict=False)] if config.head == "own" else []
+        self.asides = nn.ModuleList(nn.Linear(n, config.classes) for n in ([] if slimmable else own))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 # He et al. 2015; by what a channel reads, so that a group starts like a network of its size
@@ -157,8 +167,19 @@ class DynamicNet(nn.Module):
         xs = self._alexnet(xs, rung) if self.config.family == "alexnet" else self._resnet20(xs, rung)
         return [F.adaptive_avg_pool2d(x, 1).flatten(1) for x in xs]
 
-    def logits(self, features: list[Tensor], rung: int, keep: Tensor | None = None) -> Tensor:
-        """Logits of a rung from at least its features; `keep` (n, 1) scales what earlier groups contribute."""
+    def alone(self, features: list[Tensor], k: int) -> Tensor:
+        """What group k says by itself, from at least its features."""
+        logits: Tensor = (self.asides if len(self.asides) else self.heads)[k](features[k])
+        return logits
+
+    def seclude(self, k: int | None) -> None:
+        """Let a nested group read its own channels only, for now; None: let every group read what it may."""
+        for conv in self.convs():
+            if isinstance(conv, GroupedConv):
+                conv.secluded = -1 if k is None else k
+
+    def logits(self, features: list[Tensor], rung: int) -> Tensor:
+        """Logits of a rung from at least its features."""
         if self.config.connectivity == "slimmable":
             if self.config.head == "own":
                 return self._head(rung, features[0])
@@ -166,15 +187,11 @@ class DynamicNet(nn.Module):
             assert isinstance(head, nn.Linear)
             return F.linear(features[0], head.weight[:, : self.config.features[rung]], head.bias)
         if self.config.head == "own":
-            earlier = [f if keep is None else f * keep for f in features[:rung]]
-            return self._head(rung, torch.cat([*earlier, features[rung]], 1) if rung else features[0])
-        last = self._head(rung, features[rung])
-        if not rung:
-            return last
+            return self._head(rung, torch.cat(features[: rung + 1], 1) if rung else features[0])
         total = self._head(0, features[0])
-        for k in range(1, rung):
+        for k in range(1, rung + 1):
             total = total + self._head(k, features[k])
-        return (total if keep is None else total * keep) + last
+        return total
 
     def convs(self) -> Iterator[GroupedConv | SlimmableConv]:
         """Every convolution in the order of computation (a projection after its block)."""
@@ -186,6 +203,8 @@ class DynamicNet(nn.Module):
         """What training group k may change; for dense rungs the shared weights are among it."""
         parameters = [p for conv in self.convs() for part in conv.parts(k) for p in part.parameters()]
         parameters += [p for conv in self.convs() for p in conv.shared()]
+        if len(self.asides):
+            parameters += self.asides[k].parameters()
         return parameters + list(self.heads[min(k, len(self.heads) - 1)].parameters())
 
     def freeze_upto(self, k: int) -> None:

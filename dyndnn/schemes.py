@@ -120,16 +120,24 @@ class Losses:
     config: TrainConfig
 
     def __call__(
-        self, net: DynamicNet, x: Tensor, y: Tensor, rungs: tuple[int, ...], taught: Tensor | None, keep: Tensor | None
+        self, net: DynamicNet, x: Tensor, y: Tensor, rungs: tuple[int, ...], taught: Tensor | None, alone: bool
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(loss, logits of its largest rung), to be differentiated one after the other.
 
-        `taught` (n, classes): the teacher's logits; `keep` (n, 1): what of the earlier groups is left per image.
+        `taught` (n, classes): the teacher's logits; `alone`: the group learns what it can by itself.
         """
         largest = rungs[0]
         if self.config.scheme != "joint":
-            logits = net.logits(net.features(x, largest), largest, keep)
-            yield self._labelled(logits, y, taught), logits
+            features = net.features(x, largest)
+            logits = net.logits(features, largest)
+            if not alone:
+                yield self._labelled(logits, y, taught), logits
+                return
+            loss = self._labelled(net.alone(features, largest), y, taught)
+            if net.config.head == "own":  # the head gets ready; the group's features do not learn from it
+                logits = net.logits([f.detach() for f in features], largest)
+                loss = loss + self._labelled(logits, y, taught)
+            yield loss, logits
         elif net.config.connectivity == "slimmable":
             logits = net(x, largest)
             yield self._labelled(logits, y, taught), logits

@@ -78,9 +78,10 @@ class TrainConfig:
     color: float = 0.0
     """random contrast and brightness, as a share of the standard deviation"""
 
-    drop_earlier: float = 0.0
-    """incremental: probability per image that the new group trains without the earlier groups' logits
-    (or features, where classifiers are the rungs' own)"""
+    alone: float = 0.5
+    """incremental: share of a new group's training in which it learns to classify by itself, and a nested one reads
+    its own channels only; after it, what all groups say together is trained. Without it a group finds little left to
+    learn, and learns little"""
     teacher: str = ""
     """run folder of a network whose largest rung teaches"""
     teacher_weight: float = 0.7
@@ -133,7 +134,7 @@ class TrainConfig:
             ("crop", 0, min(SHAPES[self.data][1:]) - 1),
             ("cutout", 0, min(SHAPES[self.data][1:])),
             ("color", 0.0, 10.0),
-            ("drop_earlier", 0.0, 1.0),
+            ("alone", 0.0, 1.0),
             ("teacher_weight", 0.0, 1.0),
             ("temperature", 0.01, 100.0),
             ("sandwich", 2, 64),
@@ -158,6 +159,9 @@ class TrainConfig:
         if self.scheme == ("incremental" if slimmable else "multi_path"):
             want = "incremental for group and nested, multi_path for slimmable"
             raise NetworkError.at("scheme", f"does not suit {self.connectivity}", value=self.scheme, want=want)
+        if self.connectivity == "nested" and self.alone == 1:
+            want = "below 1: a nested group must get to read the earlier ones"
+            raise NetworkError.at("alone", "does not suit nested", value=self.alone, want=want)
         if self.plan == "nonuniform" and self.connectivity == "group":
             raise NetworkError.at("plan", "does not suit group", value=self.plan, want="nested or slimmable")
 
@@ -207,7 +211,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch": 64,
         "learning_rate": 0.1,
         "crop": 0,  # digits fill their images
-        "drop_earlier": 0.5,
     },
 }
 # Which of them a choice of network starts from, where none is named

@@ -60,7 +60,7 @@ def stop_at(stage: str, epoch: int) -> Any:
 
 CASES = [
     ("group", "incremental", "alexnet", {}),
-    ("nested", "incremental", "alexnet", {"head": "own", "drop_earlier": 0.5, "ema": 0.9}),
+    ("nested", "incremental", "alexnet", {"head": "own", "ema": 0.9}),
     ("nested", "incremental", "resnet20", {"epochs": (1,)}),
     ("slimmable", "multi_path", "alexnet", {"ema": 0.9}),
     ("slimmable", "multi_path", "resnet20", {"epochs": (1,), "head": "own"}),
@@ -91,7 +91,7 @@ def test_rungs_stay_bit_identical_while_later_ones_train(
 @pytest.mark.parametrize(
     ("connectivity", "scheme", "changes"),
     [
-        ("group", "incremental", {"ema": 0.9, "drop_earlier": 0.5, "cutout": 2, "color": 0.1}),
+        ("group", "incremental", {"ema": 0.9, "head": "own", "cutout": 2, "color": 0.1}),
         ("slimmable", "joint", {"epochs": (4,)}),
         ("slimmable", "single_path", {"epochs": (4,), "draw": "epoch"}),
         ("slimmable", "multi_path", {}),
@@ -280,7 +280,8 @@ def test_recipes() -> None:
         ({"learning_rate": float("nan")}, ("learning_rate", "nan")),
         ({"crop": 32}, ("crop", "31")),
         ({"seed": -1}, ("seed",)),
-        ({"drop_earlier": 1.1}, ("drop_earlier", "from 0 to 1")),
+        ({"alone": 1.1}, ("alone", "from 0 to 1")),
+        ({"alone": 1.0, "connectivity": "nested"}, ("alone", "nested", "below 1")),
     ],
 )
 def test_configs_that_make_no_sense(changes: dict[str, Any], words: tuple[str, ...]) -> None:
