@@ -1,1 +1,1 @@
-"""The dynamic networks: reserved for nets, training, ladders and serving (see CHANGELOG)."""
+"""NETWORKS: the dynamic networks; torch to train them, ncnn to serve them, nothing of boards or controllers."""
