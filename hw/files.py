@@ -86,11 +86,12 @@ def read_text(path: str | Path) -> str:
         raise InputError.at(path, "is not UTF-8 text", line=line, want="save it as UTF-8") from None
 
 
-def read_table(path: str | Path, required: Sequence[str]) -> list[Row]:
+def read_table(path: str | Path, required: Sequence[str], *, others: bool = False) -> list[Row]:
     """The rows of a CSV whose header holds exactly the `required` columns, in any order.
 
     Returns (line number, {column: stripped text}) per row; blank lines are skipped. Raises InputError on a
     missing, unknown or duplicate column, a row with too few or too many cells, and a file without rows.
+    With `others` further columns are allowed and returned too.
     """
     text = read_text(path)
     if "\0" in text:
@@ -106,7 +107,7 @@ def read_table(path: str | Path, required: Sequence[str]) -> list[Row]:
             cells = [cell.strip() for cell in cells]
             if header is None:
                 header = cells
-                _check_header(path, reader.line_num, header, required)
+                _check_header(path, reader.line_num, header, required, others)
                 continue
             if len(cells) != len(header):
                 raise InputError.at(
@@ -125,11 +126,11 @@ def read_table(path: str | Path, required: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _check_header(path: str | Path, line: int, header: Sequence[str], required: Sequence[str]) -> None:
-    """InputError where the header is not the required columns, each once."""
+def _check_header(path: str | Path, line: int, header: Sequence[str], required: Sequence[str], others: bool) -> None:
+    """InputError where the header is not the required columns, each once; with `others`, where it lacks one."""
     want = f"the columns are {', '.join(required)}"
     for i, name in enumerate(header):
-        if name not in required:
+        if name not in required and not others:
             raise InputError.at(path, "unknown column", line=line, column=name, want=want)
         if name in header[:i]:
             raise InputError.at(path, "duplicate column", line=line, column=name, want=want)

@@ -1,0 +1,132 @@
+"""One page about a fit: measured against predicted power, residuals, a temperature trace; needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib import ticker
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from experiments._fit_tasks import HeatResult, RailResult
+
+STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+img{max-width:100%}table{border-collapse:collapse;margin:1rem 0}td,th{padding:.15rem .8rem;text-align:right}
+th{border-bottom:1px solid #888}td:first-child,td:nth-child(2),th:first-child{text-align:left}code{font-size:.9em}"""
+DPI = 110
+INK = "#33628d"
+RUNS_SHOWN = 3
+
+
+def page(board: str, command: str, results: Sequence[RailResult | HeatResult], *, held_back: bool) -> str:
+    """The page as HTML; `held_back`: whether each prediction is by a fit that had not seen its workload."""
+    how = (
+        "Every prediction shown is by a fit that had not seen its workload."
+        if held_back
+        else "Predictions are those of the parameters that ship; nothing was fitted."
+    )
+    parts = [f"<h1>{html.escape(board)}: measured and predicted</h1>", f"<p>{how}</p>"]
+    parts.append(f"<p><code>{html.escape(command)}</code></p>")
+    for result in results:
+        parts += _heat(result) if isinstance(result, HeatResult) else _rail(result)
+    head = f'<meta charset="utf-8"><title>{html.escape(board)}: fit</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _rail(result: RailResult) -> list[str]:
+    summary, (first, second) = result.summary, result.task.models
+    told = (
+        f"{summary['rows']} rows. Mean absolute error of the {first} {100 * summary['power_mape']:.1f} % "
+        f"(95 % of the rows within {100 * summary['power_p95_ape']:.1f} %), "
+        f"of the {second} {100 * summary['class_power_mape']:.1f} %."
+    )
+    rows = [
+        f"<tr><td>{html.escape(g.by)}</td><td>{html.escape(g.value)}</td><td>{g.rows}</td>"
+        f"<td>{100 * g.power_mape:.1f}</td><td>{100 * g.class_power_mape:.1f}</td></tr>"
+        for g in result.groups
+        if g.by != "workload"
+    ]
+    names = (f"{html.escape(name)}, %" for name in result.task.models)
+    header = "<tr><th>by</th><th></th><th>rows</th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
+    return [
+        f"<h2>{html.escape(result.task.title)}</h2><p>{html.escape(told)}</p>",
+        _image(_scatter(result), "Measured against predicted power, coloured by frequency"),
+        f"<table>{header}{''.join(rows)}</table>",
+        _image(_residuals(result), "Residuals by workload"),
+    ]
+
+
+def _heat(result: HeatResult) -> list[str]:
+    order = np.argsort(result.per_run_k)
+    picked = sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})[:RUNS_SHOWN]
+    told = (
+        f"{len(result.runs)} runs, {result.summary['rows']} samples, "
+        f"{result.summary['temp_rmse_k']:.2f} K rms over all. "
+        f"Shown are the best, the middle and the worst run."
+    )
+    return [
+        f"<h2>Hottest CPU sensor, fan full on</h2><p>{told}</p>",
+        _image(_traces(result, picked), "Measured and predicted temperature"),
+    ]
+
+
+def _scatter(result: RailResult) -> Figure:
+    """Both predictions against the measurement, logarithmic, coloured by frequency."""
+    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+    mhz = result.data[result.task.mhz]
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    ends = [0.9 * result.measured_w.min(), 1.1 * result.measured_w.max()]
+    for ax, name, watts in zip(axes, result.task.models, (result.predicted_w, result.class_w), strict=True):
+        ax.loglog(ends, ends, color="#999999", linewidth=1)
+        dots = ax.scatter(result.measured_w, watts, c=mhz, s=9, cmap="viridis", linewidths=0)
+        ax.set(title=name, xlabel="measured, W", xlim=ends, ylim=ends)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes[0].set_ylabel("predicted, W")
+    figure.colorbar(dots, ax=axes, label="MHz")
+    return figure
+
+
+def _residuals(result: RailResult) -> Figure:
+    """Relative error of each row, by workload, those off most at the top."""
+    names = result.data.texts[result.task.name]
+    off: NDArray[np.float64] = 100 * (result.predicted_w / result.measured_w - 1)
+    order = sorted(np.unique(names), key=lambda n: float(np.abs(off[names == n]).mean()))
+    figure = Figure(figsize=(9.0, 1.2 + 0.19 * len(order)), layout="constrained")
+    ax = figure.subplots()
+    ax.axvline(0, color="#999999", linewidth=1)
+    for i, name in enumerate(order):
+        rows = off[names == name]
+        ax.plot(rows, np.full(len(rows), i), ".", color=INK, alpha=0.35, markersize=4)
+        ax.plot(rows.mean(), i, "|", color="black", markersize=9)
+    ax.set_yticks(range(len(order)), [str(n) for n in order], fontsize=8)
+    widest = float(np.quantile(np.abs(off), 0.995)) + 5
+    ax.set(xlabel=f"predicted over measured, % ({result.task.models[0]}; bar: mean)", xlim=(-widest, widest))
+    ax.set_ylim(-0.7, len(order) - 0.3)
+    return figure
+
+
+def _traces(result: HeatResult, picked: Sequence[int]) -> Figure:
+    figure = Figure(figsize=(9.0, 2.7 * len(picked)), layout="constrained")
+    for ax, i in zip(figure.subplots(len(picked), 1, squeeze=False)[:, 0], picked, strict=True):
+        run = result.runs[i]
+        ax.plot(run.t_s, run.hottest_c, color="#999999", linewidth=1, label="measured")
+        ax.plot(run.t_s, result.predicted_c[i], color=INK, linewidth=1, label="predicted")
+        ax.set_title(f"{run.name}: {result.per_run_k[i]:.2f} K rms", fontsize=9)
+        ax.set_ylabel("deg C")
+        ax.legend(fontsize=8, loc="upper left")
+    ax.set_xlabel("s")
+    return figure
+
+
+def _image(figure: Figure, words: str) -> str:
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"text.parse_math": False}):  # names are text, whatever they hold
+        figure.savefig(stream, format="png", dpi=DPI)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return f'<p><img alt="{html.escape(words)}" src="data:image/png;base64,{data}"></p>'

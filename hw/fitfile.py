@@ -1,0 +1,164 @@
+"""What was fitted from a board's measurements: `hw/boards/<board>.fit.toml`, written by `experiments/fit_board.py`.
+
+One section per part of the board, each with its parameters and where they come from: command, data and its SHA-256,
+whose data it is, and the errors on workloads that the fit had not seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar, cast
+
+from hw.boardfile import BOARDS
+from hw.errors import InputError
+from hw.files import read_text
+from hw.simulated.fit_a57 import SupplyModel
+from hw.simulated.fit_gpu import GpuModel
+from hw.simulated.fit_heat import HeatModel
+from hw.simulated.fit_power import PowerModel
+
+SUFFIX = ".fit.toml"
+Model = PowerModel | HeatModel | SupplyModel | GpuModel
+SECTIONS: dict[str, dict[str, type[Model]]] = {
+    "xu3": {"a15": PowerModel, "heat": HeatModel},
+    "jetson_nano": {"a57": SupplyModel, "gpu": GpuModel},
+}
+ERRORS = (
+    "power_mape",
+    "power_mape_worst",
+    "class_power_mape",
+    "class_power_mape_worst",
+    "power_p95_ape",
+    "temp_rmse_k",
+    "temp_rmse_k_worst",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a section's parameters come from."""
+
+    command: str
+    data: str
+    source: str
+    sha256: str
+    rows: int
+    split: str  # how workloads were held back
+    held_back: dict[str, float]  # errors on them: `ERRORS`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Parameters and their origin."""
+
+    model: Model
+    origin: Origin
+
+
+def fit_boards() -> list[str]:
+    """Names of the boards whose fits ship."""
+    return sorted(p.name.removesuffix(SUFFIX) for p in BOARDS.glob(f"*{SUFFIX}"))
+
+
+def load_fit(name_or_path: str | Path) -> tuple[str, dict[str, Section]]:
+    """The board's name and its sections; InputError with file, key and value where it is wrong."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = BOARDS / f"{name_or_path}{SUFFIX}"
+        if str(name_or_path) not in fit_boards():
+            known = ", ".join(fit_boards())
+            want = f"known: {known}, or the path of a {SUFFIX} file"
+            raise InputError(f"no fit of board {str(name_or_path)!r} ships; {want}")
+    try:
+        raw: dict[str, object] = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError.at(path, f"not a TOML file: {error}") from None
+    board = raw.pop("board", None)
+    if not isinstance(board, str) or board not in SECTIONS:
+        want = f"board = one of {', '.join(SECTIONS)}"
+        raise InputError.at(path, "names no board that is known", column="board", value=board, want=want)
+    known_sections = SECTIONS[board]
+    sections: dict[str, Section] = {}
+    for key, table in raw.items():
+        if key not in known_sections:
+            raise InputError.at(path, "unknown key", column=key, want=f"sections are {', '.join(known_sections)}")
+        values = dict(_table(path, key, table))
+        origin = _build(Origin, path, f"{key}.origin", values.pop("origin", None))
+        sections[key] = Section(model=_build(known_sections[key], path, key, values), origin=origin)
+    return board, sections
+
+
+def fit_text(board: str, sections: Mapping[str, Section]) -> str:
+    """The text of a fit file; `load_fit` reads the same back."""
+    lines = [
+        f"# Fitted to measurements of a real board; see docs/FIDELITY.md. {SUFFIX} files are written by the command",
+        "# that stands in each section; the laws are in hw/simulated/fit_*.py.",
+        f"board = {json.dumps(board)}",
+    ]
+    for name, section in sections.items():
+        lines += ["", f"[{name}]"]
+        lines += [f"{f.name} = {float(getattr(section.model, f.name)):.6g}" for f in fields(section.model)]
+        lines += ["", f"[{name}.origin]"]
+        for field in fields(Origin):
+            value = getattr(section.origin, field.name)
+            if field.name != "held_back":
+                lines.append(f"{field.name} = {json.dumps(value, ensure_ascii=False)}")
+        lines += ["", f"[{name}.origin.held_back]"]
+        lines += [f"{key} = {value:.4g}" for key, value in section.origin.held_back.items()]
+    return "\n".join(lines) + "\n"
+
+
+T = TypeVar("T")
+
+
+def _build(kind: type[T], path: Path, where: str, table: object) -> T:
+    """A dataclass from a TOML table, all its keys and no others, each of its type."""
+    values = _table(path, where, table)
+    types = {f.name: str(f.type) for f in fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in types:
+            want = f"keys are {', '.join(types)}"
+            raise InputError.at(path, f"unknown key in [{where}]", column=key, value=values[key], want=want)
+    for key in types:
+        if key not in values:
+            raise InputError.at(path, f"missing key in [{where}]", column=key)
+    return kind(**{key: _value(path, where, key, values[key], types[key]) for key in types})
+
+
+def _value(path: Path, where: str, key: str, value: object, kind: str) -> object:
+    if kind == "str":
+        if not isinstance(value, str) or not value:
+            raise InputError.at(path, f"not a text in [{where}]", column=key, value=value, want="a text in quotes")
+        return value
+    if kind.startswith("dict"):
+        table = _table(path, f"{where}.{key}", value)
+        for name in table:
+            if name not in ERRORS:
+                want = f"keys are {', '.join(ERRORS)}"
+                raise InputError.at(path, f"unknown key in [{where}.{key}]", column=name, value=table[name], want=want)
+        return {name: _number(path, f"{where}.{key}", name, table[name]) for name in table}
+    if kind == "int":
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputError.at(
+                path, f"not a whole number in [{where}]", column=key, value=value, want="a whole number"
+            )
+        return value
+    return _number(path, where, key, value)
+
+
+def _number(path: Path, where: str, key: str, value: object) -> float:
+    # TOML integers may be longer than a float can hold
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300 or math.isnan(value):
+        raise InputError.at(path, f"not a number in [{where}]", column=key, value=value, want="a finite number")
+    return float(value)
+
+
+def _table(path: Path, where: str, table: object) -> dict[str, object]:
+    if not isinstance(table, dict):
+        raise InputError.at(path, f"[{where}] is missing or not a table")
+    return cast(dict[str, object], table)

@@ -1,0 +1,263 @@
+"""fit_board.py as a person runs it: files made here of known parameters, and every way such a file can be wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import fit_board
+from hw.boardfile import load_board
+from hw.errors import InputError
+from hw.fitfile import load_fit
+
+SCRIPT = Path(fit_board.__file__)
+Rows = list[dict[str, str]]
+EVENTS = ("CycleCount", *(f"Event {code}" for code in ("0x1b", "0x73", "0x14", "0x50", "0x6a", "0x19")))
+
+
+def write(path: Path, rows: Rows) -> Path:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def powmon() -> Rows:
+    """Nine workloads, three of a class, at three clocks; power as the documented law gives it."""
+    rows = []
+    for i, (ipc, integer) in enumerate([(0.2, 0.3), (1.0, 0.6), (1.0, 0.2)] * 3):
+        for mhz, volts in ((200, 0.916), (1000, 0.944), (1800, 1.174)):
+            rate = mhz * 1e6 * (0.2 + 0.08 * i)
+            nf = {0: 0.22, 1: 0.35, 2: 0.43}[i % 3]
+            temp = 45 + 2 * i + mhz / 100
+            watts = volts**2 * (0.17 * mhz / 1e3 + nf * 4 * rate / 1e9) + 0.11 * volts * np.exp(4 * (volts - 1))
+            events = (rate, ipc * rate, integer * ipc * rate, 0.1 * rate, 0.01 * rate, 1e-3 * rate, 0.02 * rate)
+            head = {"Workload Name": f"w{i}", "Core Mask": "4,5,6,7:4,5,6,7", "Frequency A15": f"{mhz}"}
+            head |= {"Voltage A15": f"{volts}", "Power A15": f"{watts:.6f}", "Average Temperature A15": f"{temp}"}
+            rows.append(head | {f"Average A15 {e}": f"{x:.0f}" for e, x in zip(EVENTS, events, strict=True)})
+            rows[-1]["a column of my own"] = "ignored"
+    return rows
+
+
+def traces(runs: int = 5) -> Rows:
+    rng = np.random.default_rng(0)
+    rows: Rows = []
+    for name in [*(f"PARSEC_{i}_1800000" for i in range(runs)), "cBench_1_1800000"]:
+        for i in range(40):
+            big = 1.0 + (i // 8) % 3
+            row = {"run": name, "t_s": f"{0.51 * i:.2f}", "f_a15_mhz": "1800", "P_a15": f"{big}", "P_a7": "0.12"}
+            row |= {"P_gpu": f"{0.066 + 0.004 * rng.random():.4f}", "P_mem": "0.03", "T_gpu": "40"}
+            rows.append(row | {"T_cpu0": f"{38 + 6 * big + rng.random():.1f}", "T_cpu4": "36"})
+    return rows
+
+
+def parsec() -> Rows:
+    rows = []
+    for i in range(4):
+        for mhz in (102, 921, 1479):
+            watts = 0.2 + 0.4 * mhz / 1e3 + 0.05 * i
+            row = {"Benchmark": f"b{i}", "CPU Frequency (MHz)": f"{mhz}", "CPU Temperature(C)": "36"}
+            rows.append(row | {"Voltage[V]": f"{5.07 - 0.01 * i}", "Power[W]": f"{watts:.3f}"})
+    return rows
+
+
+def gpu() -> Rows:
+    rows = []
+    for i, name in enumerate(("nbody", "MonteCarlo", "cfd", "heartwall", "lavaMD", "myocyte")):
+        for mhz, volts in ((76, 0.82), (921, 1.02)):
+            for share in (0.2, 0.9):
+                watts = 0.24 * volts + volts**2 * mhz / 1e3 * (2.2 + (10.0, 10.0, 4.0, 4.0, 2.4, 2.4)[i] * share)
+                row = {"benchmark": name, "f_mhz": f"{mhz}", "V": f"{volts}", "P_w": f"{watts:.4f}"}
+                row |= {"gpu_busy_pct": f"{100 * share}", "sm_active_cycles": f"{200 * share}"}
+                traffic = (0, 0, 15, 20, 0.5, 0.5)[i] * 1e3 * share * mhz / 1e3
+                rows.append(row | {"l2_read_bytes": f"{traffic}", "l2_write_bytes": "0"})
+    return rows
+
+
+MADE: dict[str, tuple[str, Callable[[], Rows]]] = {
+    "powmon": ("xu3", powmon),
+    "traces": ("xu3", traces),
+    "parsec": ("jetson_nano", parsec),
+    "gpu": ("jetson_nano", gpu),
+}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["fit_board.py", *map(str, words)])
+    fit_board.main()
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
+    with pytest.raises(InputError) as error:
+        run(monkeypatch, *words)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("flag", MADE)
+def test_fits_judges_and_writes(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board, make = MADE[flag]
+    path, out = write(tmp_path / "mine & <yours>.csv", make()), tmp_path / "a/b"
+    run(monkeypatch, "--board", board, f"--{flag}", path, "--out", out)
+    assert {p.name for p in out.iterdir()} == {f"{board}.fit.toml", "errors.csv", "report.html"}
+    page = (out / "report.html").read_text()
+    assert page.count("<img ") == (1 if flag == "traces" else 2) and "<yours>" not in page
+    name, sections = load_fit(out / f"{board}.fit.toml")
+    assert name == board
+    mine = [s for s in sections.values() if s.origin.data == path.name]
+    assert len(mine) == 1 and mine[0].origin.source == "not stated" and str(tmp_path) not in mine[0].origin.command
+    assert str(tmp_path) not in page
+    # and what was written judges the file it is from
+    errors = tmp_path / "errors.json"
+    run(monkeypatch, "--board", out / f"{board}.fit.toml", f"--{flag}", path, "--judge", "--json", errors)
+    found = json.loads(errors.read_text())
+    assert list(found) == ["power_mape", "class_power_mape", "power_p95_ape", "temp_rmse_k", "rows"]
+    if flag == "traces":
+        assert found["temp_rmse_k"] < 2.0 and found["power_mape"] is None and found["rows"] == 200
+        assert "Left aside: 1 run" in capsys.readouterr().out
+    else:
+        assert found["power_mape"] < 0.08 and found["temp_rmse_k"] is None and found["rows"] == len(make())
+
+
+def test_the_shipped_board_judges_by_subprocess(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.csv", powmon())
+    command = [sys.executable, str(SCRIPT), "--board", "xu3", "--powmon", str(path), "--judge", "--json", "out.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "frequency, MHz" in done.stdout and "copies" in done.stdout and "class" in done.stdout
+    assert json.loads((tmp_path / "out.json").read_text())["rows"] == 27
+    path.write_text("Workload Name\nonly\n")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "mine.csv:1, column 'Core Mask': missing column" in done.stderr
+
+
+Change = Callable[[Rows], Rows | None]
+
+
+def times(column: str, factor: float, row: int | None = None) -> Change:
+    def change(rows: Rows) -> None:
+        for i, cells in enumerate(rows):
+            if row is None or i == row:
+                cells[column] = f"{float(cells[column]) * factor:.9g}"
+
+    return change
+
+
+def cell(column: str, text: str) -> Change:
+    return lambda rows: rows[2].update({column: text})
+
+
+def only(column: str, text: str) -> Change:
+    return lambda rows: [cells for cells in rows if cells[column] == text]
+
+
+def without(column: str) -> Change:
+    return lambda rows: [{k: v for k, v in cells.items() if k != column} for cells in rows]
+
+
+@pytest.mark.parametrize(
+    ("flag", "change", "told"),
+    [
+        ("powmon", without("Voltage A15"), ":1, column 'Voltage A15': missing column"),
+        ("powmon", times("Frequency A15", 1e3), ":2, column 'Frequency A15', value '200000': looks like kHz; MHz from"),
+        ("powmon", times("Frequency A15", 1e6), "column 'Frequency A15', value '200000000': looks like Hz; MHz"),
+        ("powmon", times("Frequency A15", 1e-3), "value '0.2': looks like GHz; MHz"),
+        ("powmon", times("Power A15", 1e3), "column 'Power A15', value '130.068': looks like mW; W from"),
+        ("powmon", times("Voltage A15", 1e3, row=2), ":4, column 'Voltage A15', value '1174': looks like mV; V from"),
+        ("powmon", cell("Average Temperature A15", "323.15"), "looks like K; degC from -30 to 150: 50 here"),
+        ("powmon", cell("Power A15", "0"), ":4, column 'Power A15', value '0': out of range; W from"),
+        ("powmon", cell("Power A15", "nan"), ":4, column 'Power A15', value 'nan': not a finite number"),
+        ("powmon", cell("Power A15", "much"), ":4, column 'Power A15', value 'much': not a number"),
+        (
+            "powmon",
+            cell("Average A15 CycleCount", "-1"),
+            ":4, column 'Average A15 CycleCount', value '-1': out of range",
+        ),
+        ("powmon", cell("Workload Name", ""), ":4, column 'Workload Name': is empty"),
+        ("powmon", only("Frequency A15", "1000"), "column 'Frequency A15', value '1000': holds a single frequency"),
+        ("powmon", only("Workload Name", "w1"), "value 'fp': holds no workload of a class"),
+        ("powmon", lambda rows: rows[:3] + rows[3:6] + rows[6:9], "column 'Workload Name', value 0: holds too few"),
+        ("traces", without("T_cpu4"), ":1, column 'T_cpu4': missing column"),
+        ("traces", times("f_a15_mhz", 1e3), ":2, column 'f_a15_mhz', value '1800000': looks like kHz; MHz"),
+        ("traces", times("T_cpu0", 1e3), "column 'T_cpu0'"),
+        ("traces", cell("t_s", "0.2"), ":4, column 't_s', value '0.2': time does not rise; samples of a run in"),
+        ("traces", times("P_gpu", 10), "column 'P_gpu', value 'mean 0.6"),
+        ("traces", only("run", "cBench_1_1800000"), "column 'run': holds no run with the fan full on"),
+        ("traces", lambda rows: [*rows[:20], *rows[40:60], *rows[20:40]], "value 'PARSEC_0_1800000': run in pieces"),
+        ("traces", lambda rows: rows[:5], ":2, column 'run', value 'PARSEC_0_1800000': run too short"),
+        ("traces", only("run", "PARSEC_1_1800000"), "column 'run', value 1: holds too few groups of runs"),
+        ("parsec", times("CPU Frequency (MHz)", 1e3), "value '102000': looks like kHz; MHz"),
+        ("parsec", times("Voltage[V]", 0.2), "column 'Voltage[V]', value '1.014': out of range; V from 2.6 to 30"),
+        ("parsec", only("CPU Frequency (MHz)", "921"), "value '921': holds a single frequency"),
+        ("parsec", only("Benchmark", "b1"), "column 'Benchmark', value 1: holds too few workloads"),
+        ("gpu", times("gpu_busy_pct", 10), "column 'gpu_busy_pct', value '200': out of range|looks like permille"),
+        ("gpu", only("benchmark", "lavaMD"), "value 'arithmetic': holds no workload of a class"),
+        (
+            "gpu",
+            lambda rows: [r | {"class": "heavy"} for r in rows],
+            ":2, column 'class', value 'heavy': no such class",
+        ),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(
+    flag: str, change: Change, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, make = MADE[flag]
+    rows = make()
+    path = write(tmp_path / "mine.csv", change(rows) or rows)
+    said = refused(monkeypatch, "--board", board, f"--{flag}", path, "--out", tmp_path / "out")
+    assert said.startswith(str(path)) and any(part in said for part in told.split("|")), said
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--board", "xu9", "--powmon", "m.csv", "--judge"), "unknown board 'xu9'; known: xu3, jetson_nano"),
+        (("--board", "xu3", "--judge"), "no measurements named; xu3 takes --powmon, --traces"),
+        (("--board", "xu3", "--gpu", "m.csv", "--judge"), "--gpu, value 'm.csv': is of another board; xu3 takes"),
+        (("--board", "xu3", "--powmon", "m.csv"), "name a folder with --out, or judge the shipped one with --judge"),
+        (("--board", "xu3", "--powmon", "none.csv", "--judge"), "none.csv: cannot be read: No such file"),
+        (("--board", "none.fit.toml", "--powmon", "m.csv", "--judge"), "none.fit.toml: cannot be read"),
+        (("--board", "xu3", "--powmon", "m.csv", "--out", "m.csv"), "m.csv: cannot be written"),
+        (
+            ("--board", "xu3", "--powmon", "m.csv", "--judge", "--json", "no/such.json"),
+            "no/such.json: cannot be written",
+        ),
+        (
+            ("--board", "jetson_nano", "--parsec", "m.csv", "--gpu", "m.csv", "--judge", "--json", "o"),
+            "errors of one rail",
+        ),
+        (("--board", "xu3", "--powmon", "m.csv", "--fan", "off"), "--fan"),
+    ],
+)
+def test_wrong_words_are_one_clear_line(
+    words: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("m.csv"), powmon())
+    assert told in refused(monkeypatch, *words)
+
+
+def test_the_help_names_the_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--help")
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for column in ("Frequency A15 (MHz)", "Voltage A15", "T_gpu", "sm_active_cycles", "CPU Temperature(C)"):
+        assert column in said, column
+
+
+def test_no_fit_is_taken_for_a_board() -> None:
+    with pytest.raises(InputError, match="unknown board"):
+        load_board("xu3.fit")
