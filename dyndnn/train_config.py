@@ -197,10 +197,12 @@ class TrainConfig:
 # What each network of the zoo was trained with, as changes to the defaults; `docs/NETWORKS.md` says why.
 _RESNET20: dict[str, Any] = {"net": "resnet20", "channels": (16, 32, 64), "learning_rate": 0.4, "epochs": (60,)}
 _DENSE: dict[str, Any] = {"connectivity": "slimmable"}
+_SMALL_STEPS: dict[str, Any] = {"batch": 128, "learning_rate": 0.1}
+_VARIED: dict[str, Any] = {"cutout": 8, "label_smoothing": 0.05}
 RECIPES: dict[str, dict[str, Any]] = {
-    "alexnet-group": {},
-    "alexnet-paper": {"channels": (16, 32, 48, 48, 48)},
-    "alexnet-nested": {"connectivity": "nested"},
+    "alexnet-group": _SMALL_STEPS | _VARIED | {"channels": (48, 144, 288, 192, 192), "alone": 1.0, "epochs": (24,)},
+    "alexnet-paper": _SMALL_STEPS | {"channels": (16, 32, 48, 48, 48), "head": "own", "epochs": (10, 20, 20, 20)},
+    "alexnet-nested": _SMALL_STEPS | _VARIED | {"connectivity": "nested", "alone": 0.6, "epochs": (24,)},
     "alexnet-slimmable": _DENSE | {"scheme": "joint"},
     "resnet20-uniform": _RESNET20 | _DENSE | {"scheme": "single_path"},
     "resnet20-nonuniform": _RESNET20 | _DENSE | {"scheme": "single_path", "plan": "nonuniform"},
