@@ -200,7 +200,9 @@ _DENSE: dict[str, Any] = {"connectivity": "slimmable"}
 _SMALL_STEPS: dict[str, Any] = {"batch": 128, "learning_rate": 0.1}
 _VARIED: dict[str, Any] = {"cutout": 8, "label_smoothing": 0.05}
 RECIPES: dict[str, dict[str, Any]] = {
-    "alexnet-group": _SMALL_STEPS | _VARIED | {"channels": (48, 144, 288, 192, 192), "alone": 1.0, "epochs": (24,)},
+    "alexnet-group": _SMALL_STEPS
+    | _VARIED
+    | {"channels": (48, 144, 288, 192, 192), "alone": 1.0, "epochs": (24, 40, 40, 40)},
     "alexnet-paper": _SMALL_STEPS | {"channels": (16, 32, 48, 48, 48), "head": "own", "epochs": (10, 20, 20, 20)},
     "alexnet-nested": _SMALL_STEPS | _VARIED | {"connectivity": "nested", "alone": 0.6, "epochs": (24,)},
     "alexnet-slimmable": _DENSE | {"scheme": "joint"},
