@@ -215,6 +215,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch": 64,
         "learning_rate": 0.1,
         "crop": 0,  # digits fill their images
+        "head": "own",
+        "alone": 0.8,
     },
 }
 # Which of them a choice of network starts from, where none is named

@@ -247,7 +247,7 @@ def test_a_camera_obeys_while_it_runs(group_folder: Path, stack: Path) -> None:
 def test_seconds(group_folder: Path, stack: Path) -> None:
     words = ("--ladder", group_folder, "--frames", stack)
     records, _, status = serve(*words, "--rate", 100, "--seconds", 0.3)
-    assert status == 0 and 10 <= len(records) <= 30  # fewer where the machine is busy
+    assert status == 0 and 10 <= len(records) <= 31  # fewer where the machine is busy; the last may fall on the end
     records, _, status = serve(*words, "--seconds", 0.2)  # back to back
     assert status == 0 and len(records) > 30
 
