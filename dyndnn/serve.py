@@ -1,6 +1,6 @@
 """Serves a ladder: frames in, one JSON line per frame out, the rung switched between two frames without restart.
 
-python -m dyndnn.serve --ladder alexnet-group --frames FOLDER --rung 50%
+python -m dyndnn.serve --ladder alexnet-paper --frames FOLDER --rung 50%
 python -m dyndnn.serve --ladder DIR --frames test.npz --rate 30 --deadline 0.02 --anytime --seconds 10
 python -m dyndnn.serve --ladder DIR                      # frames and commands on standard input
 
@@ -50,6 +50,7 @@ __all__ = ["Network", "main"]
 MAX_LINE = 2**16
 MAX_RAW = 2**28
 INPUT_STATUS, INTERRUPT_STATUS = 2, 130
+ROUNDING_S = 1e-6  # arrival times are sums of periods
 
 
 def main(words: list[str] | None = None) -> int:
@@ -191,7 +192,7 @@ def _camera(
     start_s = arrived_s = time.monotonic()
     try:
         for k in count() if limit is None else range(limit):
-            if seconds is not None and max(arrived_s, time.monotonic()) - start_s >= seconds:
+            if seconds is not None and max(arrived_s, time.monotonic()) - start_s >= seconds - ROUNDING_S:
                 break
             i = k % len(source)
             try:

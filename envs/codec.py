@@ -176,7 +176,7 @@ class Codec:
         np.log(watts, out=watts)
         watts *= _HALF
         np.clip(out[:rails], -4.0, 4.0, out=out[:rails])
-        if np.isnan(watts[:, 0]).any():
+        if np.isnan(watts[:, 0]).any():  # a missing meter is missing on every board of a model
             np.nan_to_num(watts, copy=False)
 
         out[rails] = seen.goal

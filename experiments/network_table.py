@@ -1,7 +1,8 @@
 """The numbers of docs/NETWORKS.md as Markdown: every ladder's rungs, and its speed in ratios of one run.
 
 python experiments/network_table.py
-python experiments/network_table.py --ladders alexnet-group runs/mine
+python experiments/network_table.py --ladders alexnet-paper runs/mine
+python experiments/network_table.py --random
 
 Accuracies are read from `ladder.json`, where the exported model was measured; everything else is measured here, in a
 minute per ladder. What is compared takes turns, so a busy machine slows both sides; its milliseconds still suffer.
@@ -47,8 +48,10 @@ class Args:
     """What to measure."""
 
     ladders: tuple[str, ...] = ()
-    """ladder folders or names of the zoo (default: the whole zoo; the plain AlexNets with random weights where it is
-    empty, which says nothing of accuracy and everything of speed)"""
+    """ladder folders or names of the zoo (default: the whole zoo)"""
+    random: bool = False
+    """measure the papers' layout in every connectivity with random weights instead, which says nothing of accuracy
+    and everything of speed"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="powerband-table-") as work:
             names = args.ladders or tuple(sorted(p.parent.name for p in ZOO.glob(f"*/{LADDER_FILE}")))
-            folders = [ladder_folder(name) for name in names] or random_ladders(Path(work))
+            folders = random_ladders(Path(work)) if args.random else [ladder_folder(name) for name in names]
             print(markdown([measure(folder, network_config(folder)) for folder in told(folders)]))
     except NetworkError as error:
         raise InputError(str(error)) from None

@@ -37,7 +37,7 @@ _LAST_SHIFT, _TOP, _REST = (np.array(k, np.uint32) for k in (16, 32 - _BITS, 2 *
 _UNIFORM_STEP = physics.constant(2.0 ** -(32 - _BITS))
 
 
-class Interval(NamedTuple):  # made in a twentieth of a frozen dataclass's time
+class Interval(NamedTuple):  # quicker to make than a frozen dataclass
     """One control interval of n boards. Counts are whole numbers in float32; NaN is missing."""
 
     granted: I  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
@@ -118,6 +118,8 @@ class Simulator:
         self._rail_laws = [[physics.constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k)] for r in model.rails]
         idle = sum(model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0).values())
         self._idle_w = np.float32(idle)
+        _, r1, _, r2, offset, _ = tables.thermal[:, 0]
+        self._idle_heat = np.array([r1 * self._idle_w, r2 * self._idle_w + offset], np.float32)
         clocks = tables.unit_clock
         in_order = clocks == tuple(range(self._clocks))
         self._unit_rows: slice | list[int] = slice(2, None) if in_order else [2 + c for c in clocks]
@@ -161,9 +163,7 @@ class Simulator:
         self._cooling[:, index] = self.tables.thermal[:, :1]
         self._cap[index] = 0
         self._capped = (self._cap > 0).nonzero()[0]
-        _, r1, _, r2, offset, _ = self.tables.thermal[:, 0]
-        self._heat[0, index] = r1 * self._idle_w
-        self._heat[1, index] = r2 * self._idle_w + offset
+        self._heat[:, index] = self._idle_heat[:, None]
         self._before_w[:, index] = self._idle_w / self._rails
         self.busy[:, index] = 0
         self.mem_gbps[index] = 0
@@ -183,8 +183,7 @@ class Simulator:
     @property
     def start_temp_c(self) -> float:
         """Temperature of a board just reset (deg C), as its sensor shows it."""
-        _, r1, _, r2, offset, _ = self.tables.thermal[:, 0]
-        exact = np.float32(25.0) + (r1 + r2) * self._idle_w + offset
+        exact = np.float32(25.0) + self._idle_heat.sum()
         return float(read_temperature(exact, self.model.sensor.temp_step_c))
 
     @property

@@ -212,13 +212,14 @@ def test_a_camera_keeps_time(group_folder: Path, stack: Path) -> None:
 
 
 def test_a_camera_that_is_too_fast_drops_frames(group_folder: Path, stack: Path) -> None:
-    # faster than any machine serves the largest rung, slower than any says that it dropped one
-    words = ("--frames", stack, "--rung", 4, "--rate", 2e4, "--deadline", 0.002, "--count", 2000)
+    # faster than any machine serves the largest rung, slower than any says that it dropped one; for a second,
+    # so that a busy machine gets to serve some
+    words = ("--frames", stack, "--rung", 4, "--rate", 2e4, "--deadline", 0.002, "--count", 20000)
     records, said, status = serve("--ladder", group_folder, *words)
-    assert status == 0 and len(records) == 2000
+    assert status == 0 and len(records) == 20000
     dropped = [r for r in records if r.get("dropped")]
     served = [r for r in records if "class" in r]
-    assert dropped and served and len(dropped) + len(served) == 2000
+    assert dropped and served and len(dropped) + len(served) == 20000
     assert all(r["missed"] for r in dropped)
     for record in served:
         assert record["wait_s"] < 0.002  # who cannot start in time is not served
@@ -247,7 +248,7 @@ def test_a_camera_obeys_while_it_runs(group_folder: Path, stack: Path) -> None:
 def test_seconds(group_folder: Path, stack: Path) -> None:
     words = ("--ladder", group_folder, "--frames", stack)
     records, _, status = serve(*words, "--rate", 100, "--seconds", 0.3)
-    assert status == 0 and 10 <= len(records) <= 31  # fewer where the machine is busy; the last may fall on the end
+    assert status == 0 and 10 <= len(records) <= 30  # fewer where the machine is busy
     records, _, status = serve(*words, "--seconds", 0.2)  # back to back
     assert status == 0 and len(records) > 30
 
