@@ -212,19 +212,19 @@ def test_a_camera_keeps_time(group_folder: Path, stack: Path) -> None:
 
 
 def test_a_camera_that_is_too_fast_drops_frames(group_folder: Path, stack: Path) -> None:
-    # faster than any machine serves the largest rung, slower than any says that it dropped one; for a second,
-    # so that a busy machine gets to serve some
-    words = ("--frames", stack, "--rung", 4, "--rate", 2e4, "--deadline", 0.002, "--count", 20000)
+    # faster than any machine serves the largest rung, slower than any says that it dropped one; the
+    # deadline is long enough for a busy machine to start on time
+    words = ("--frames", stack, "--rung", 4, "--rate", 2e4, "--deadline", 0.02, "--count", 4000)
     records, said, status = serve("--ladder", group_folder, *words)
-    assert status == 0 and len(records) == 20000
+    assert status == 0 and len(records) == 4000
     dropped = [r for r in records if r.get("dropped")]
     served = [r for r in records if "class" in r]
-    assert dropped and served and len(dropped) + len(served) == 20000
+    assert dropped and served and len(dropped) + len(served) == 4000
     assert all(r["missed"] for r in dropped)
     for record in served:
-        assert record["wait_s"] < 0.002  # who cannot start in time is not served
-        if abs(record["latency_s"] - 0.002) > 1e-6:
-            assert record["missed"] == (record["latency_s"] > 0.002)
+        assert record["wait_s"] < 0.02  # who cannot start in time is not served
+        if abs(record["latency_s"] - 0.02) > 1e-6:
+            assert record["missed"] == (record["latency_s"] > 0.02)
     missed = sum(r["missed"] for r in records)
     assert said.startswith(f"served {len(served)}, dropped {len(dropped)}, missed {missed}, refused 0;")
 
