@@ -52,13 +52,17 @@ class Bank:
         if not scenarios:
             raise ValueError("a bank needs at least one scenario")
         self.scenarios = tuple(scenarios)
-        rows = max(len(s.t_s) for s in scenarios)
+        # a row is in force from the first interval that starts at or after its time
+        starts = [np.ceil((s.t_s - s.t_s[0]) / interval_s - 1e-6).astype(np.intp) for s in scenarios]
+        # of rows that would come into force together the last one does
+        kept = [np.append(np.diff(start) > 0, True).nonzero()[0] for start in starts]
+        rows = max(len(k) for k in kept)
         columns = LOAD + scenarios[0].load.shape[1]
         values = np.zeros((columns, len(scenarios), rows), np.float32)
         self.intervals = np.array([s.n_intervals(interval_s) for s in scenarios], np.intp)
-        change = np.empty((len(scenarios), rows), np.intp)
-        for i, s in enumerate(scenarios):
-            m = len(s.t_s)
+        change = np.full((len(scenarios), rows), np.iinfo(np.intp).max)
+        for i, (s, k) in enumerate(zip(scenarios, kept, strict=True)):
+            m = len(k)
             named = (
                 s.rate_hz,
                 s.deadline_s,
@@ -68,13 +72,10 @@ class Bank:
                 s.mem_gbps,
                 s.ambient_c,
             )
-            for k, column in enumerate(named):
-                values[k, i, :m] = column
-            values[LOAD:, i, :m] = s.load.T
-            # a row is in force from the first interval that starts at or after its time
-            starts = np.ceil((s.t_s[1:] - s.t_s[0]) / interval_s - 1e-6).astype(np.intp)
-            change[i, : m - 1] = starts
-            change[i, m - 2 :] = np.iinfo(np.intp).max
+            for c, column in enumerate(named):
+                values[c, i, :m] = column[k]
+            values[LOAD:, i, :m] = s.load[k].T
+            change[i, : m - 1] = starts[i][k[1:]]
         self.rows = rows
         self.values = values.reshape(columns, -1)
         self.change = change.reshape(-1)
@@ -125,6 +126,9 @@ class Batch:
         spec = model.spec
         watts = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.simulator.start_temp_c)
         self._start_j = np.array([watts[r] * spec.interval_s for r in spec.rails], np.float32)
+        first_rows = np.arange(len(self.bank.scenarios)) * self.bank.rows
+        # (scenarios, d): what the first interval of each is entered with
+        self._at_start = self._observe_start(self.bank.values.take(first_rows, axis=1))
 
     def reset(self, seed: int | Sequence[int | None] | None = None) -> Floats:
         """Start an episode in every lane; lane i of an integer seed s gets s + i, None goes on."""
@@ -139,7 +143,7 @@ class Batch:
                 # one before the first, since starting an episode moves on by one
                 self._scenario[lane] = first_scenario(s, scenarios) - 1
         self._start(lanes, seeds)
-        return self._observe_start(self.now)
+        return self._at_start.take(self._scenario, axis=0)
 
     def _start(self, lanes: Ints, seeds: Sequence[int | None] | None = None) -> None:
         """The next scenario of these lanes, on boards at their start."""
@@ -150,13 +154,12 @@ class Batch:
         self._move_to(lanes, scenario * self.bank.rows)
         self.simulator.reset(lanes, seeds=seeds)
 
-    def _move_to(self, lanes: Ints, rows: Ints) -> Ints:
-        """Bring these rows of the bank into force; the intervals at which they end."""
+    def _move_to(self, lanes: Ints, rows: Ints) -> None:
+        """Bring these rows of the bank into force."""
         self._row[lanes] = rows
-        self._changes_at[lanes] = changes_at = self.bank.change.take(rows)
+        self._changes_at[lanes] = self.bank.change.take(rows)
         now = self.now.reshape(-1)  # a scatter into one dimension is faster than into two
         now[self._columns + lanes] = self.bank.values.take(rows, axis=1)
-        return changes_at
 
     def _observe(self, interval: Interval) -> Floats:
         """What all lanes see: the interval behind them and the demand before them."""
@@ -231,16 +234,18 @@ class Batch:
         breached = self._breached_under.take(interval.granted[0]) < now[FLOOR]
         self._interval += 1
         moved = (self._interval >= self._changes_at).nonzero()[0]
-        while moved.size:  # a file may change twice within an interval
-            changes_at = self._move_to(moved, self._row.take(moved) + 1)
-            moved = moved[self._interval.take(moved) >= changes_at]
+        if moved.size:
+            self._move_to(moved, self._row.take(moved) + 1)
         truncated = self._interval >= self._ends_at
         ended = truncated.nonzero()[0]
         observation = self._observe(interval)
         final = observation.T.take(ended, axis=1).T  # it lies feature by feature
         if ended.size:
             self._start(ended)
-            observation[ended] = self._observe_start(now[:, ended])
+            begun = self._scenario.take(ended)
+            # feature by feature, as they lie: four times as fast as lane by lane
+            for feature, at_start in zip(observation.T, self._at_start.T, strict=True):
+                feature[ended] = at_start.take(begun)
         return Step(
             observation=observation,
             reward=np.asarray(reward, np.float32),

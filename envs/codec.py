@@ -166,17 +166,17 @@ class Codec:
         np.divide(mean, alone, out=out[4])  # how much slower than alone
         np.divide(p95, seen.deadline_s, out=out[5])
         np.log(out[:6], out=out[:6])
+        np.clip(out[:6], -4.0, 4.0, out=out[:6])
         np.multiply(alone, seen.rate_hz, out=out[6])
         np.divide(mean, seen.deadline_s, out=out[7])
         at_most(out[6:8], 3.0, out=out[6:8])
         rails = 8 + len(self.spec.rails)
         watts = out[8:rails]
         np.divide(seen.energy_j, self._interval_s, out=watts)
-        at_least(watts, 0.01, out=watts)
+        at_most(at_least(watts, 0.01, out=watts), 2980.0, out=watts)  # half a logarithm of 4
         np.log(watts, out=watts)
         watts *= _HALF
-        np.clip(out[:rails], -4.0, 4.0, out=out[:rails])
-        if np.isnan(watts[:, 0]).any():  # a missing meter is missing on every board of a model
+        if any(map(math.isnan, watts[:, 0].tolist())):  # a missing meter is missing on every board of a model
             np.nan_to_num(watts, copy=False)
 
         out[rails] = seen.goal

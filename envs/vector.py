@@ -64,8 +64,7 @@ class BoardVectorEnv(VectorEnv[Floats, Any, npt.NDArray[Any]]):
         info["frames"], info["missed"] = step.frames, step.interval.missed
         if step.ended.size:
             info["final_obs"] = np.zeros(self.num_envs, dtype=object)
-            for lane, row in zip(step.ended, step.final, strict=True):
-                info["final_obs"][lane] = row
+            info["final_obs"][step.ended] = np.fromiter(step.final, dtype=object, count=step.ended.size)
             info["_final_obs"] = step.truncated
             info["final_info"], info["_final_info"] = {}, step.truncated
         return step.observation, step.reward, self._no_termination.copy(), step.truncated, info
