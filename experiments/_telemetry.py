@@ -73,7 +73,7 @@ def columns(spec: BoardSpec) -> list[str]:
         *(f"temp_{node}_c" for node in spec.thermal_nodes),
         *(f"utilisation_{unit.name}" for unit in spec.units),
         *(f"peak_utilisation_{unit.name}" for unit in spec.units),
-        *("throttled", "switched", "sensor_age_s"),
+        *("throttled", "switched", "sensor_age_s", "energy_error_j"),
     ]
 
 
@@ -95,4 +95,4 @@ def _cells(k: int, demand: Demand, telemetry: Telemetry, spec: BoardSpec) -> Ite
     yield from (t.temp_c.get(node) for node in spec.thermal_nodes)
     yield from (t.utilisation.get(unit.name) for unit in spec.units)
     yield from (t.peak_utilisation.get(unit.name) for unit in spec.units)
-    yield from (int(t.throttled), int(t.switched), t.sensor_age_s)
+    yield from (int(t.throttled), int(t.switched), t.sensor_age_s, t.energy_error_j)

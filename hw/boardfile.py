@@ -10,11 +10,13 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hw.boardcheck import ClockTable, Top, check_model, check_table
 from hw.errors import InputError
+from hw.latency import LatencyLaw
 from hw.types import BoardSpec, Clock, Unit
 
 BOARDS = Path(__file__).parent / "boards"
@@ -32,6 +34,7 @@ class UnitModel:
     big: bool = False
     cluster_nf: float  # switched by the cluster's clock while it is on
     background_nf: float  # per busy core of background work
+    conv_nf: float = 0.0  # per busy core of a convolutional network; 0: as background work
     leak_a: float  # leakage current at 1 V and 50 C
     leak_per_v: float
     leak_per_k: float = 0.0  # exponential temperature law, or
@@ -39,16 +42,18 @@ class UnitModel:
     off_w: float = 0.0
     off_after_s: float = math.inf  # idle time before the cluster powers down
     mem_ceiling_gbps: float = 10.0
+    latency: LatencyLaw | None = None  # of a network that nobody has run there
 
 
 @dataclass(frozen=True, kw_only=True)
 class RailModel:
-    """A rail that is no unit's: base at 50 C, its temperature slope, and what memory traffic adds."""
+    """A rail that is no unit's: base at 50 C, its temperature slope, and what work and memory traffic add."""
 
     name: str
     base_w: float
     per_k: float = 0.0
     w_per_gbps: float = 0.0
+    active_w: float = 0.0  # while any unit is busy: the memory's clock goes up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +76,32 @@ class Switching:
 
 @dataclass(frozen=True, kw_only=True)
 class Regime:
-    """Two-time-constant path from total rail power to the hottest sensor; `offset_k` over ambient at 0 W."""
+    """Two-time-constant path from total rail power to the hottest sensor; `offset_k` over ambient at 0 W.
+
+    `spot_k_per_w`: what the busy core beside that sensor adds, with the first time constant (see `Thermal`).
+    """
 
     r_k_per_w: list[float]
     tau_s: list[float]
     offset_k: float
+    spot_k_per_w: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thermal:
-    """The two regimes, and the fan states between them."""
+    """The two regimes, and the fan states between them.
+
+    The hottest sensor sits by a core of `spot_unit`, whose rail's power heats it besides, up to what one core can
+    draw, `spot_nf V^2 f`; a second busy core warms the chip, not that spot.
+    """
 
     fan_full: Regime
     fan_off: Regime
     fan_trips_c: list[float]
     fan_duty: list[float]
     fan_hysteresis_k: float
+    spot_unit: str = ""
+    spot_nf: float = 0.0
 
     def regime(self, level: int) -> Regime:
         """The path at a fan level, linear in duty between off and full."""
@@ -99,6 +114,7 @@ class Thermal:
             r_k_per_w=[mix(a, b) for a, b in zip(self.fan_off.r_k_per_w, self.fan_full.r_k_per_w, strict=True)],
             tau_s=[mix(a, b) for a, b in zip(self.fan_off.tau_s, self.fan_full.tau_s, strict=True)],
             offset_k=mix(self.fan_off.offset_k, self.fan_full.offset_k),
+            spot_k_per_w=mix(self.fan_off.spot_k_per_w, self.fan_full.spot_k_per_w),
         )
 
 
@@ -122,6 +138,31 @@ class Sensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variation:
+    """How boards of one model differ. Voltage is uniform between its bounds, the rest log-normal."""
+
+    volts_low: float = 1.0  # on the voltage, so its square is on dynamic power
+    volts_high: float = 1.0
+    leak_std: float = 0.0
+    heat_std: float = 0.0  # of the thermal resistances
+    latency_std: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealModel:
+    """Where a board's things are in Linux: names to look for, none of them a path with a number that may change."""
+
+    kernel: str  # whose file names: "mainline" or "vendor"; drivers probe, an emulated board has to choose
+    cpus: dict[str, list[int]]  # per CPU unit, the kernel's numbers of its cores; more than it has: the first are its
+    devfreq: dict[str, list[str]] = field(default_factory=dict)  # per clock that is no CPU's, names of its device
+    gpu_load: dict[str, list[str]] = field(default_factory=dict)  # per GPU, files with its load in per mille
+    zones: dict[str, list[str]]  # per thermal node, types of thermal zones; the hottest counts
+    meter: str = "none"  # "ina231", "ina3221" or "rapl"
+    rails: dict[str, str] = field(default_factory=dict)  # per rail, its meter's bus address or name
+    total_rail: str = ""  # the rail whose meter counts all the others too
+
+
+@dataclass(frozen=True, kw_only=True)
 class BoardModel:
     """A board file: what anybody may know (`spec`) and what only the physics may."""
 
@@ -135,9 +176,11 @@ class BoardModel:
     thermal: Thermal
     throttle: tuple[Throttle, ...]
     sensor: Sensor
+    variation: Variation
     reference_temp_c: float
     board_base_w: float
     fan_w: float
+    real: RealModel | None = None  # None: nobody said how to drive it
     path: Path = field(compare=False)
 
     def idle_rail_w(self, freqs_hz: Mapping[str, float], temp_c: float) -> dict[str, float]:
@@ -192,109 +235,57 @@ T = TypeVar("T")
 
 
 def _build(kind: type[T], path: Path, where: str, table: object) -> T:
-    """A dataclass from a TOML table: unknown and missing keys, and values that are not numbers, are refused."""
-    if not isinstance(table, dict):
-        raise InputError.at(path, f"[{where}] is missing or not a table")
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    for key, value in table.items():
-        if key not in known:
-            raise InputError.at(path, f"unknown key in [{where}]", value=key, want=f"known keys: {', '.join(known)}")
-        numbers = value if isinstance(value, list) else [value]
-        for number in numbers:
-            if isinstance(number, float | int) and not math.isfinite(number):
-                raise InputError.at(path, f"[{where}] {key} is not finite", value=number)
-    try:
-        return kind(**table)
-    except TypeError as error:
-        raise InputError.at(path, f"[{where}] is incomplete: {str(error).split('__init__() ')[-1]}") from error
-
-
-_TOP = {
-    "name",
-    "title",
-    "default_profile",
-    "interval_s",
-    "thermal_nodes",
-    "reference_temp_c",
-    "board_base_w",
-    "fan_w",
-    "clock",
-    "unit",
-    "rail",
-    "contention",
-    "switching",
-    "thermal",
-    "throttle",
-    "sensor",
-}
+    """A dataclass from a TOML table; InputError for whatever `check_table` refuses."""
+    return kind(**check_table(path, where, kind, table))
 
 
 def _parse(path: Path, raw: dict[str, Any]) -> BoardModel:
-    for key in raw:
-        if key not in _TOP:
-            raise InputError.at(path, "unknown key", value=key, want=f"known keys: {', '.join(sorted(_TOP))}")
-    for key in sorted(_TOP - {"rail", "throttle", "title"}):
-        if key not in raw:
-            raise InputError.at(path, f"the key {key!r} is missing")
-    clocks, stalls = [], []
-    for table in raw["clock"]:
-        table = dict(table)
-        stalls.append(float(table.pop("stall_s", 0.0)))
-        table["freqs_hz"], table["volts"] = tuple(table.get("freqs_hz", ())), tuple(table.get("volts", ()))
-        clocks.append(_build(Clock, path, "clock", table))
-        _check_clock(path, clocks[-1])
-    units = tuple(_build(UnitModel, path, "unit", t) for t in raw["unit"])
-    names = [c.name for c in clocks]
-    for unit in units:
-        if unit.clock not in names:
-            raise InputError.at(path, f"unit {unit.name!r} names no clock of this board", value=unit.clock)
-        if unit.cores < 1:
-            raise InputError.at(path, f"unit {unit.name!r} has no cores", value=unit.cores, want="at least 1")
-    for name in names:
-        if name not in [u.clock for u in units]:
-            raise InputError.at(path, f"the clock {name!r} drives no unit", want="name it in a [[unit]]")
-    rails = tuple(_build(RailModel, path, "rail", t) for t in raw.get("rail", []))
+    check_table(path, "", Top, raw)
+    tables = [check_table(path, "clock", ClockTable, table) for table in raw["clock"]]
+    clocks = tuple(
+        Clock(name=t["name"], freqs_hz=tuple(map(float, t["freqs_hz"])), volts=tuple(map(float, t["volts"])))
+        for t in tables
+    )
+    units = tuple(_unit(path, table) for table in raw["unit"])
+    rails = tuple(_build(RailModel, path, "rail", table) for table in raw.get("rail", []))
     thermal = dict(raw["thermal"])
     for key in ("fan_full", "fan_off"):
         thermal[key] = _build(Regime, path, f"thermal.{key}", thermal.get(key))
-    throttle = tuple(_build(Throttle, path, "throttle", t) for t in raw.get("throttle", []))
+    throttle = tuple(_build(Throttle, path, "throttle", table) for table in raw.get("throttle", []))
     spec = BoardSpec(
         name=raw["name"],
-        clocks=tuple(clocks),
+        clocks=clocks,
         units=tuple(Unit(name=u.name, clock=u.clock, cores=u.cores, kind=u.kind, big=u.big) for u in units),  # type: ignore[arg-type]
         rails=tuple([u.name for u in units] + [r.name for r in rails]),
         thermal_nodes=tuple(raw["thermal_nodes"]),
         interval_s=float(raw["interval_s"]),
     )
-    return BoardModel(
+    model = BoardModel(
         spec=_hashed(spec),
         default_profile=raw["default_profile"],
         units=units,
         rails=rails,
-        stall_s=tuple(stalls),
+        stall_s=tuple(float(t.get("stall_s", 0.0)) for t in tables),
         contention=_build(Contention, path, "contention", raw["contention"]),
         switching=_build(Switching, path, "switching", raw["switching"]),
         thermal=_build(Thermal, path, "thermal", thermal),
-        throttle=tuple(sorted(throttle, key=lambda t: t.trip_c)),
+        throttle=throttle,
         sensor=_build(Sensor, path, "sensor", raw["sensor"]),
+        variation=_build(Variation, path, "variation", raw.get("variation", {})),
         reference_temp_c=float(raw["reference_temp_c"]),
         board_base_w=float(raw["board_base_w"]),
         fan_w=float(raw["fan_w"]),
+        real=_build(RealModel, path, "real", raw["real"]) if "real" in raw else None,
         path=path,
     )
+    check_model(path, model)
+    return model
 
 
-def _check_clock(path: Path, clock: Clock) -> None:
-    where = f"clock {clock.name!r}"
-    if not clock.freqs_hz or len(clock.freqs_hz) != len(clock.volts):
-        raise InputError.at(path, f"{where}: {len(clock.freqs_hz)} frequencies but {len(clock.volts)} voltages")
-    for low, high in zip(clock.freqs_hz, clock.freqs_hz[1:], strict=False):
-        if high <= low:
-            raise InputError.at(path, f"{where}: freqs_hz must rise", value=high)
-    if clock.freqs_hz[0] < 1e6:
-        raise InputError.at(path, f"{where}: freqs_hz", value=clock.freqs_hz[0], want="Hz, so at least 1e6")
-    if not all(0.3 < v < 2.5 for v in clock.volts):
-        raise InputError.at(path, f"{where}: volts", value=min(clock.volts), want="volts between 0.3 and 2.5")
+def _unit(path: Path, table: object) -> UnitModel:
+    if isinstance(table, dict) and "latency" in table:
+        table = {**table, "latency": _build(LatencyLaw, path, "unit.latency", table["latency"])}
+    return _build(UnitModel, path, "unit", table)
 
 
 def _hashed(spec: BoardSpec) -> BoardSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel
 from hw.errors import Refused
+from hw.simulated.sensor import energy_error
 from hw.simulated.simulator import Interval, Simulator
 from hw.types import Demand, Knobs, Load, Profile, Telemetry
 
@@ -19,18 +21,20 @@ I = NDArray[np.intp]  # noqa: E741
 class SimBoard:
     """One simulated board; `simulator` is there for whoever may look ahead or into the exact record."""
 
-    def __init__(self, model: BoardModel, profile: Profile) -> None:
-        """A board at its start, seeded with 0 until `reset`."""
+    def __init__(self, model: BoardModel, profile: Profile, *, vary: bool = False) -> None:
+        """A board at its start, seeded with 0 until `reset`; `vary`: another one of its model at every reset."""
         self.spec, self.profile = model.spec, profile
-        self.simulator = Simulator(model, profile, 1)
+        self.simulator = Simulator(model, profile, 1, vary=vary)
         self.exact_energy_j: Mapping[str, float] = {}
+        self._last: Telemetry | None = None
         self._knob_rows = {c.name: 2 + i for i, c in enumerate(self.spec.clocks)}
 
     def reset(self, *, seed: int | None = None) -> Telemetry:
         """Bring the board to its start; None goes on with the generator it has."""
         self.simulator.reset([0], seeds=[seed])
         self.exact_energy_j = {}
-        return idle_telemetry(self.simulator)
+        self._last = idle_telemetry(self.simulator)
+        return self._last
 
     def inject(self, load: Load) -> None:
         """Background work from now on; Refused where the board has no such unit or fewer cores."""
@@ -53,7 +57,8 @@ class SimBoard:
         )
         seconds = self.spec.interval_s
         self.exact_energy_j = dict(zip(self.spec.rails, (interval.exact_power_w[:, 0] * seconds).tolist(), strict=True))
-        return lane_telemetry(self.simulator, interval, knobs)
+        self._last = lane_telemetry(self.simulator, interval, knobs, self._last)
+        return self._last
 
     def close(self) -> None:
         """Nothing to restore."""
@@ -84,9 +89,10 @@ def _known(value: float) -> float | None:
     return None if value != value else value
 
 
-def lane_telemetry(simulator: Simulator, interval: Interval, asked: Knobs, lane: int = 0) -> Telemetry:
-    """What a controller of this lane sees of the interval."""
-    spec = simulator.model.spec
+def lane_telemetry(simulator: Simulator, interval: Interval, asked: Knobs, before: Telemetry | None) -> Telemetry:
+    """What a controller of the first lane sees of the interval; `before` is what it saw of the one before."""
+    lane, spec = 0, simulator.model.spec
+    energy_j = dict(zip(spec.rails, interval.energy_j[:, lane].tolist(), strict=True))
     units = [u.name for u in spec.units]
     return Telemetry(
         interval_s=spec.interval_s,
@@ -101,22 +107,42 @@ def lane_telemetry(simulator: Simulator, interval: Interval, asked: Knobs, lane:
         accuracy=_known(float(simulator.accuracy(interval)[lane])),
         labelled=int(interval.served[lane]),
         confidence=None,
-        energy_j=dict(zip(spec.rails, interval.energy_j[:, lane].tolist(), strict=True)),
+        energy_j=energy_j,
         temp_c=dict.fromkeys(spec.thermal_nodes, float(interval.temp_c[lane])),
         utilisation=dict(zip(units, interval.utilisation[:, lane].tolist(), strict=True)),
         peak_utilisation=dict(zip(units, interval.peak_utilisation[:, lane].tolist(), strict=True)),
         throttled=bool(interval.throttled[lane]),
         switched=bool(interval.switched[:, lane].any()),
         sensor_age_s=simulator.model.sensor.window_s,
+        energy_error_j=_energy_error_j(simulator.model, energy_j, before),
     )
 
 
-def idle_telemetry(simulator: Simulator, lane: int = 0) -> Telemetry:
+def _energy_error_j(model: BoardModel, energy_j: Mapping[str, float], before: Telemetry | None) -> float:
+    """Standard error of an interval's energy over all rails, whose meters err independently (see `energy_error`)."""
+    seconds, meter = model.spec.interval_s, model.sensor
+    earlier = before.energy_j if before is not None and before.energy_j is not None else energy_j
+    errors = [
+        energy_error(
+            joules / seconds,
+            (joules - earlier[rail]) / seconds,
+            window_s=meter.window_s,
+            step_w=meter.step_w,
+            gain_std=meter.gain_std,
+            interval_s=seconds,
+        ).total_j
+        for rail, joules in energy_j.items()
+    ]
+    return math.hypot(*errors)
+
+
+def idle_telemetry(simulator: Simulator) -> Telemetry:
     """What a board just reset shows: nothing arrived, nothing was served."""
     spec, model = simulator.model.spec, simulator.model
-    knobs = knobs_of(simulator, simulator.granted[:, lane])
+    knobs = knobs_of(simulator, simulator.granted[:, 0])
     temp_c = simulator.start_temp_c
     watts = model.idle_rail_w(knobs.freqs_hz, temp_c)
+    energy_j = {r: watts[r] * spec.interval_s for r in spec.rails}
     return Telemetry(
         interval_s=spec.interval_s,
         asked=knobs,
@@ -130,11 +156,12 @@ def idle_telemetry(simulator: Simulator, lane: int = 0) -> Telemetry:
         accuracy=None,
         labelled=0,
         confidence=None,
-        energy_j={r: watts[r] * spec.interval_s for r in spec.rails},
+        energy_j=energy_j,
         temp_c=dict.fromkeys(spec.thermal_nodes, temp_c),
         utilisation={u.name: 0.0 for u in spec.units},
         peak_utilisation={u.name: 0.0 for u in spec.units},
         throttled=False,
         switched=False,
         sensor_age_s=model.sensor.window_s,
+        energy_error_j=_energy_error_j(model, energy_j, None),
     )

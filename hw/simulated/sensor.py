@@ -1,11 +1,89 @@
-"""How a meter lies: window, step, gain; pure."""
+"""How a meter lies: window, step, gain; how far its energies are off, and how long to integrate; pure."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.errors import InputError
+
 F = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyError:
+    """Standard errors (J) of one interval's energy as a meter reports it, by cause."""
+
+    lag_j: float  # goes over into the next interval: over many it stays what it is for one
+    rounding_j: float  # random: over k intervals it grows with their root
+    gain_j: float  # systematic: the same share of every reading of this meter, whatever is integrated
+
+    @property
+    def total_j(self) -> float:
+        """All three together: the root of the sum of their squares."""
+        return math.hypot(self.lag_j, self.rounding_j, self.gain_j)
+
+
+def energy_error(
+    power_w: float, change_w: float, *, window_s: float, step_w: float, gain_std: float, interval_s: float
+) -> EnergyError:
+    """How far (J) the energy of an interval at a mean of `power_w` may be off, after a change by `change_w`.
+
+    `change_w` is how much more or less (W) the interval before drew, or the standard deviation of that; 0 at rest.
+
+    - Lag: a value is one window old on average (see `read_energy`), so that much time still shows the power before:
+      `window |change|`. What one interval lacks, the next one has; a sum keeps the lag of its two ends alone.
+    - Rounding: a value is off by anything up to half a step, standard deviation `step / sqrt(12)`, and an interval
+      averages as many values as windows fit in: `interval step / sqrt(12 values)`. That takes each value's rounding
+      for independent, as it is where power moves by a step or more between values. At a perfectly steady power all
+      values round alike: up to half a step then, and no average helps.
+    - Gain: `gain_std` of the energy, the same sign and share for ever. Only a comparison with another meter tells
+      it; between two energies of the same meter it cancels (take 0 for it).
+
+    For an interval shorter than the window, readings repeat: the rounding is then what a sum of them will show.
+    """
+    values = interval_s / window_s
+    values = math.floor(values) if values > 1.0 else values
+    return EnergyError(
+        lag_j=min(window_s, interval_s) * abs(change_w),
+        rounding_j=interval_s * step_w / math.sqrt(12.0 * values),
+        gain_j=gain_std * abs(power_w) * interval_s,
+    )
+
+
+def intervals_for(
+    error: float,
+    power_w: float,
+    *,
+    window_s: float,
+    step_w: float,
+    gain_std: float,
+    interval_s: float,
+    change_w: float = 0.0,
+) -> int:
+    """How many intervals to add up until their energy is known to `error`, a standard error as a share of it.
+
+    Over k intervals gain stays the share it is, rounding falls with sqrt(k), lag with k:
+    `error^2 = gain^2 + rounding^2 / k + lag^2 / k^2`, solved for k. `power_w` is the mean expected, `change_w` by how
+    much power differs between the two ends. InputError where the meter's gain alone is off by as much: no k helps.
+    """
+    if not power_w > 0.0:
+        raise InputError(
+            f"an energy error of {error:g} at {power_w:g} W: there is no share of nothing; want watts above 0"
+        )
+    if not error > gain_std:
+        raise InputError(
+            f"an energy error of {error:g} is out of reach: the meter's gain alone is off by {gain_std:g}, "
+            f"which does not average out; want more than that, or compare energies of one meter (gain 0)"
+        )
+    one = energy_error(power_w, change_w, window_s=window_s, step_w=step_w, gain_std=gain_std, interval_s=interval_s)
+    energy_j = power_w * interval_s
+    room = error**2 - gain_std**2
+    rounding, lag = (one.rounding_j / energy_j) ** 2, (one.lag_j / energy_j) ** 2
+    return max(1, math.ceil((rounding + math.sqrt(rounding**2 + 4.0 * lag * room)) / (2.0 * room) * (1 - 1e-12)))
 
 
 def read_energy(now_w: F, before_w: F, gain: F, *, window_s: float, step_w: float, interval_s: float) -> F:

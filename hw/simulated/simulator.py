@@ -7,9 +7,9 @@ through each. What a controller may see is the measured part of an `Interval`; t
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from functools import reduce
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,24 +17,15 @@ from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel
 from hw.clip import at_least, at_most
-from hw.simulated import physics
+from hw.simulated import noise, physics
 from hw.simulated.sensor import read_energy, read_temperature
-from hw.simulated.tables import build_tables
+from hw.simulated.tables import RESISTANCES, build_tables
 from hw.types import Profile
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
-_BITS = 12
-# the normal distribution in 4096 equally likely steps, from -3.7 to 3.7: a look-up a draw
-_NORMALS = np.array([NormalDist().inv_cdf((k + 0.5) / 2**_BITS) for k in range(2**_BITS)], dtype=np.float32)
-_GAMMA = np.array(0x9E3779B9, np.uint32)  # the golden ratio: a Weyl sequence
 _LABELS = np.array(0x85EBCA6B, np.uint32)  # sets the noise of the labels apart from that of the rest
-# the integer hash "lowbias32" (C. Wellons, hash-prospector): shift, multiply, shift, multiply, shift
-_MIXING = tuple(
-    (np.array(shift, np.uint32), np.array(factor, np.uint32)) for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B))
-)
-_LAST_SHIFT, _TOP, _REST = (np.array(k, np.uint32) for k in (16, 32 - _BITS, 2 ** (32 - _BITS) - 1))
-_UNIFORM_STEP = physics.constant(2.0 ** -(32 - _BITS))
+_DRAWS = np.array([[0xC2B2AE35], [0x27D4EB2F], [0x165667B1], [0x9E3779B1]], np.uint32)  # and that of a board's make
 
 
 class Interval(NamedTuple):  # quicker to make than a frozen dataclass
@@ -60,23 +51,6 @@ class Interval(NamedTuple):  # quicker to make than a frozen dataclass
     label_key: NDArray[np.uint32]  # (n,) of the noise of the labels, see `Simulator.accuracy`
 
 
-def _mixed(count: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Noise counted off: 32 even bits from each count."""
-    x = count
-    for shift, factor in _MIXING:
-        mixed = x >> shift
-        mixed ^= x
-        mixed *= factor
-        x = mixed
-    x ^= x >> _LAST_SHIFT
-    return x
-
-
-def _normal(bits: NDArray[np.uint32]) -> F:
-    """A normal number from the top bits of each."""
-    return _NORMALS.take((bits >> _TOP).astype(np.intp), mode="clip")
-
-
 class Simulator:
     """n boards of one model with one profile, stepped together in float32.
 
@@ -84,13 +58,17 @@ class Simulator:
     that key (a Weyl sequence through an integer hash), so it costs no memory and a fork hears the same.
     """
 
-    def __init__(self, model: BoardModel, profile: Profile, n: int) -> None:
-        """Boards at their start; `reset` seeds them. Raises nothing: model and profile are validated already."""
+    def __init__(self, model: BoardModel, profile: Profile, n: int, *, vary: bool = False) -> None:
+        """Boards at their start; `reset` seeds them, and where `vary` makes each another one of its model.
+
+        Raises nothing: model and profile are validated already.
+        """
         self.model, self.profile, self.n = model, profile, n
         self.tables = tables = build_tables(model, profile)
         spec = model.spec
         self._interval_s = physics.constant(spec.interval_s)
         self._per_s = physics.constant(1 / spec.interval_s)
+        self._varies = vary
         self._units = len(spec.units)
         self._rails = len(spec.rails)
         self._clocks = len(spec.clocks)
@@ -113,13 +91,19 @@ class Simulator:
             for u in model.units
         ]
         self._off_w = np.array([[u.off_w] for u in model.units], np.float32)
-        # powering down is put off after every frame: share of the interval, per frame
+        # a cluster that never powers down; for others it is put off after every frame: share of the interval, per frame
+        stays = np.array([[math.isinf(u.off_after_s)] for u in model.units], np.float32)
+        self._stays = stays if stays.any() else None
         self._nap = np.array([[min(u.off_after_s, 1e3) / spec.interval_s] for u in model.units], np.float32)
-        self._rail_laws = [[physics.constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k)] for r in model.rails]
-        idle = sum(model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0).values())
-        self._idle_w = np.float32(idle)
-        _, r1, _, r2, offset, _ = tables.thermal[:, 0]
-        self._idle_heat = np.array([r1 * self._idle_w, r2 * self._idle_w + offset], np.float32)
+        self._rail_laws = [
+            [physics.constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k, r.active_w)] for r in model.rails
+        ]
+        self._spot = [u.name for u in spec.units].index(thermal.spot_unit) if thermal.spot_unit else None
+        idle = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0)
+        self._idle_w = np.float32(sum(idle.values()))
+        spot_w = min(idle[thermal.spot_unit], tables.spot_w[0]) if thermal.spot_unit else 0.0
+        _, _, offset, _, r1, r2, r_spot = tables.thermal[:, 0]
+        self._idle_heat = np.array([r1 * self._idle_w + r_spot * spot_w, r2 * self._idle_w + offset], np.float32)
         clocks = tables.unit_clock
         in_order = clocks == tuple(range(self._clocks))
         self._unit_rows: slice | list[int] = slice(2, None) if in_order else [2 + c for c in clocks]
@@ -130,11 +114,15 @@ class Simulator:
         self._phase = np.zeros(n, np.float32)
         self._heat = np.zeros((2, n), np.float32)
         self._fan = np.zeros(n, np.uint8)
-        self._cooling = tables.thermal.take(self._fan, axis=1)  # (6, n) as the fan stands
+        self._cooling = tables.thermal.take(self._fan, axis=1)  # (7, n) as the fan stands
         self._cap = np.zeros(n, np.uint8)
         self._capped = np.zeros(0, np.intp)  # the boards whose clocks are capped
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
+        # how this board differs from the model: cluster's power, leakage, power of busy cores; K/W; latency
+        self._power_scale = np.ones((3, n), np.float32)
+        self._heat_scale = np.ones(n, np.float32)
+        self._pace = np.ones(n, np.float32)
         self.busy = np.zeros((self._units, n), np.float32)
         self.mem_gbps = np.zeros(n, np.float32)
         self.ambient_c = np.full(n, 25.0, np.float32)
@@ -159,8 +147,10 @@ class Simulator:
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
         self._phase[index] = 0
+        if self._varies:
+            self._make_boards(index)
         self._fan[index] = 0
-        self._cooling[:, index] = self.tables.thermal[:, :1]
+        self._cool(index)
         self._cap[index] = 0
         self._capped = (self._cap > 0).nonzero()[0]
         self._heat[:, index] = self._idle_heat[:, None]
@@ -169,13 +159,30 @@ class Simulator:
         self.mem_gbps[index] = 0
         self.ambient_c[index] = 25.0
 
+    def _make_boards(self, index: I) -> None:
+        """Draw other boards of the same model for these lanes, from their noise."""
+        variation = self.model.variation
+        bits = noise.mixed(self._noise.take(index) ^ _DRAWS)
+        volts = variation.volts_low + noise.uniform(bits[0]) * (variation.volts_high - variation.volts_low)
+        deviations = np.array([[variation.leak_std], [variation.heat_std], [variation.latency_std]], np.float32)
+        leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:]))
+        self._power_scale[:, index] = np.stack([volts * volts, volts * leakage, volts * volts])
+        self._heat_scale[index] = heat
+        self._pace[index] = pace
+
+    def _cool(self, index: I) -> None:
+        """Bring these lanes' cooling to what their fans do."""
+        cooling = self.tables.thermal.take(self._fan.take(index), axis=1)
+        cooling[RESISTANCES:] *= self._heat_scale.take(index)
+        self._cooling[:, index] = cooling
+
     def fork(self, lane: int, n: int) -> Simulator:
         """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
         twin.n = n
-        for name in ("_noise", "_queued", "_phase", "_fan", "_cap", "mem_gbps", "ambient_c"):
+        for name in ("_noise", "_queued", "_phase", "_fan", "_cap", "mem_gbps", "ambient_c", "_heat_scale", "_pace"):
             setattr(twin, name, np.repeat(getattr(self, name)[lane : lane + 1], n, axis=0))
-        for name in ("granted", "_heat", "_before_w", "_gain", "_cooling", "busy"):
+        for name in ("granted", "_heat", "_before_w", "_gain", "_cooling", "busy", "_power_scale"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
         twin._capped = (twin._cap > 0).nonzero()[0]
         return twin
@@ -201,7 +208,7 @@ class Simulator:
         """Share of an interval's served frames that were right, (n,), drawn from the rung's; NaN where none was."""
         rung, served = interval.granted[0], interval.served
         deviation = np.sqrt(served * self.tables.variance.take(rung))
-        hits = served * self.tables.accuracy.take(rung) + _normal(_mixed(interval.label_key)) * deviation
+        hits = served * self.tables.accuracy.take(rung) + noise.normal(noise.mixed(interval.label_key)) * deviation
         right = np.minimum(at_least(np.rint(hits), 0.0), served)
         return np.where(served > 0, right / at_least(served, 1.0), np.float32(np.nan))
 
@@ -218,11 +225,9 @@ class Simulator:
     def step(self, knobs: I, rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
         tables, interval_s, units = self.tables, self._interval_s, self._units
-        self._noise += _GAMMA
-        bits = _mixed(self._noise)
-        jitter = _normal(bits)
-        coin = (bits & _REST).astype(np.float32)
-        coin *= _UNIFORM_STEP
+        self._noise += noise.STEP
+        bits = noise.mixed(self._noise)
+        jitter, coin = noise.normal(bits), noise.uniform(bits)
 
         # what the kernel grants, and what the change costs
         granted, throttled = self._grant(knobs)
@@ -243,13 +248,17 @@ class Simulator:
             step = step + tables.at_unit[u].take(place) * (steps[u] - step)
         point = (rung * tables.at_unit.shape[1] + place) * tables.point_steps + step
         at_place = tables.placement.take(place, axis=1, mode="clip")  # "clip" only spares a check
-        here, (cores, unit_cores, mem_per_gbps) = at_place[:units], at_place[units:]
+        here, (cores, unit_cores, streams_per_gbps) = at_place[:units], at_place[units:]
         compute_s, memory_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
         alone_s = compute_s + memory_s
         busy = reduce(np.add, here * self.busy)
         share = physics.core_share(cores, unit_cores, busy, self.model.contention.min_share)
-        mem_load = self.mem_gbps * mem_per_gbps
-        service_s = physics.service_time(compute_s, memory_s, share.share, mem_load, self._stretch)
+        crowd = physics.crowd(busy, share.excess, self.mem_gbps * streams_per_gbps)
+        service_s = physics.service_time(compute_s, memory_s, share.share, crowd, self._stretch)
+        own_s = alone_s
+        if self._varies:
+            own_s = alone_s * self._pace
+            service_s *= self._pace
         # spread of the mean over the interval's frames
         spread = cv / np.sqrt(at_least(rate_hz * interval_s, 1.0))
         service_s *= at_least(physics.ONE + jitter * spread, 0.5)
@@ -267,12 +276,19 @@ class Simulator:
 
         # power
         on = queue.busy_s * self._per_s
-        working = on * (alone_s / service_s)
+        working = on * (own_s / service_s)
         temp_c = self.ambient_c + self._heat[0] + self._heat[1]
-        cluster_w, leak_w, core_w = tables.power.take(steps + tables.power_start, axis=1, mode="clip")
+        unit_powers = tables.power.take(steps + tables.power_start, axis=1, mode="clip")
+        if self._varies:
+            unit_powers *= self._power_scale[:, None]
+            own_w *= self._power_scale[2]
+        cluster_w, leak_w, core_w = unit_powers
         on_here = here * on
         load = at_most(self.busy, 1.0)
-        powered = physics.powered_share(load, on_here, here * (self._nap * served))
+        naps = here * (self._nap * served)
+        if self._stays is not None:
+            naps += self._stays
+        powered = physics.powered_share(load, on_here, naps)
         yielded = at_least(share.excess - physics.HALF, 0.0)
         background = self.busy - on_here * yielded
         watts = np.empty((self._rails, self.n), np.float32)
@@ -284,23 +300,29 @@ class Simulator:
         unit_w += self._off_w
         unit_w += core_w * background
         unit_w += here * (own_w * working + (stall_s > physics.ZERO) * self._change_w)
+        utilisation = at_most((background + on_here * cores) * tables.per_core, 1.0)
+        peak = here * (on + (physics.ONE - on) * share.excess)
+        np.maximum(peak, load, out=peak)
         for row, law_of, rail in zip(watts[units:], self._rail_laws, self.model.rails, strict=True):
-            base_w, w_per_gbps, per_k = law_of
+            base_w, w_per_gbps, per_k, active_w = law_of
             row[:] = base_w
+            if rail.active_w:
+                row += active_w * peak.max(axis=0)
             if rail.w_per_gbps:
                 row += w_per_gbps * self.mem_gbps
             if rail.per_k:
                 row *= physics.leakage_exponential(temp_c, per_k)
             if rail.w_per_gbps:
                 row += memory_w * working
-        utilisation = at_most((background + on_here * cores) * tables.per_core, 1.0)
-        peak = here * (on + (physics.ONE - on) * share.excess)
-        np.maximum(peak, load, out=peak)
 
         # heat
-        decay1, r1, decay2, r2, offset, unmetered_w = self._cooling
+        decay1, decay2, offset, unmetered_w, r1, r2, r_spot = self._cooling
         total_w = reduce(np.add, watts)
-        self._heat[0] = physics.relax(self._heat[0], r1 * total_w, decay1)
+        fast_k = r1 * total_w
+        if self._spot is not None:
+            most_w = tables.spot_w.take(steps[self._spot], mode="clip")
+            fast_k += r_spot * np.minimum(watts[self._spot], most_w)
+        self._heat[0] = physics.relax(self._heat[0], fast_k, decay1)
         self._heat[1] = physics.relax(self._heat[1], r2 * total_w + offset, decay2)
         exact_temp_c = self.ambient_c + self._heat[0] + self._heat[1]
         fan = physics.hysteresis(self._fan, exact_temp_c, self._fan_trips)
@@ -308,7 +330,7 @@ class Simulator:
         if turned.size:
             self._fan = fan
             unmetered_w = unmetered_w.copy()  # the interval keeps what was in force
-            self._cooling[:, turned] = tables.thermal.take(fan.take(turned), axis=1)
+            self._cool(turned)
         if self._capped.size or exact_temp_c.max() >= self._lowest_trip_c:
             self._cap = physics.hysteresis(self._cap, exact_temp_c, self._trips)
             self._capped = (self._cap > 0).nonzero()[0]

@@ -12,6 +12,9 @@ from hw.types import Profile
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
+RESISTANCES = 4  # first row of `Tables.thermal` that holds K/W
+
+STREAMS = 2.0  # so many streaming programs fill a unit's memory path: one on an XU3's A15 takes 1.7-2.0 of 3.8 GB/s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Tables:
     flat_points: I  # (2 + C, points): the profile's points as knob indices, other clocks at their lowest
     accuracy: F  # (R,)
     variance: F  # (R,): of a frame's being right
-    placement: F  # (U + 3, P): 1 at its unit, cores, the unit's cores, 1 / the unit's memory ceiling
+    placement: F  # (U + 3, P): 1 at its unit, cores, the unit's cores, streaming programs per GB/s
     at_unit: I  # (U, P): 1 at the placement's unit, as whole numbers
     per_core: F  # (U, 1): 1 over the unit's cores
     unit_clock: tuple[int, ...]
@@ -32,7 +35,9 @@ class Tables:
     power: F
     power_start: I  # (U, 1): where a unit's columns start
     caps: I  # (C, levels): highest frequency index at a throttle level
-    thermal: F  # (6, levels): decay1, R1, decay2, R2, offset, unmetered W by fan level
+    # (7, levels) by fan level: decay1, decay2, offset, unmetered W, and from RESISTANCES on R1, R2, the spot's
+    thermal: F
+    spot_w: F  # (S,): what one core of the spot's unit can draw at most; empty where the board has no spot
 
 
 def build_tables(model: BoardModel, profile: Profile) -> Tables:
@@ -80,11 +85,11 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     thermal = [
         [
             np.exp(-spec.interval_s / r.tau_s[0]),
-            r.r_k_per_w[0],
             np.exp(-spec.interval_s / r.tau_s[1]),
-            r.r_k_per_w[1],
             r.offset_k,
             model.board_base_w + duty * model.fan_w,
+            *r.r_k_per_w,
+            r.spot_k_per_w,
         ]
         for r, duty in zip(regimes, model.thermal.fan_duty, strict=True)
     ]
@@ -96,7 +101,7 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
     at_unit = np.array([[name == u.name for name, _ in placements] for u in spec.units], np.intp)
     cores = [n for _, n in placements]
-    of_unit = [(u.cores, 1.0 / u.mem_ceiling_gbps) for name, _ in placements for u in model.units if u.name == name]
+    of_unit = [(u.cores, STREAMS / u.mem_ceiling_gbps) for name, _ in placements for u in model.units if u.name == name]
     return Tables(
         point=point.reshape(len(point), -1),
         point_steps=steps,
@@ -111,7 +116,16 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         power_start=np.arange(0, power[0].size, steps)[:, None],
         caps=np.array(caps, np.intp),
         thermal=np.array(thermal, np.float32).T.copy(),
+        spot_w=_spot_w(model),
     )
+
+
+def _spot_w(model: BoardModel) -> F:
+    if not model.thermal.spot_unit:
+        return np.zeros(0, np.float32)
+    clock = model.spec.clock(model.spec.unit(model.thermal.spot_unit).clock)
+    volts, hertz = np.array(clock.volts), np.array(clock.freqs_hz)
+    return np.asarray(model.thermal.spot_nf * 1e-9 * volts**2 * hertz, np.float32)
 
 
 def _constant_part(inverse_hz: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:

@@ -1,0 +1,133 @@
+"""Contention against measured slow-downs: 1 to 4 copies of a program on the XU3's four A15 cores.
+
+Figures from public measurements of an XU3 (Powmon; M. J. Walker 2018, BSD-3-Clause), at 1.8 GHz: busy cycles per
+instruction of one of n copies over those of a copy alone. The memory-bound share of a program is b / t of
+`t = a / f + b` over its nine clocks alone, its traffic event 0x19 (bus accesses of 16 bytes) per second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from hw.boardfile import load_board
+from hw.profile import open_profile
+from hw.simulated import physics
+from hw.simulated.board import SimBoard
+from hw.simulated.tables import build_tables
+from hw.types import Demand, Knobs, Load, OperatingPoint, Profile
+
+MODEL = load_board("xu3")
+SPEC = MODEL.spec
+A15 = SPEC.unit("a15")
+PLACE = SPEC.placements.index(("a15", 1))
+TOP_HZ = 1.8e9
+COMPUTE, MEMORY = 0.10, 0.20  # wanted: relative error
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program and how much longer one of 2, 3 and 4 copies took."""
+
+    name: str
+    memory_share: float  # of its time alone at 1.8 GHz
+    gbps: float  # its traffic alone
+    slower: tuple[float, float, float]
+
+    @property
+    def wanted(self) -> float:
+        return MEMORY if self.memory_share else COMPUTE
+
+
+PROGRAMS = (
+    Program("compute (Dhrystone, NEON, bitcount)", 0.0, 0.0, (1.00, 1.00, 1.00)),
+    Program("jpeg_enc", 0.04, 0.1, (1.03, 1.04, 1.04)),  # its traffic is a guess: no row of it is public
+    Program("ispell", 0.08, 0.01, (1.12, 1.23, 1.34)),
+    Program("typeset", 0.12, 0.10, (1.07, 1.18, 1.30)),
+    Program("gcc", 0.18, 0.27, (1.08, 1.15, 1.24)),
+    Program("dijkstra", 0.22, 0.01, (1.08, 1.17, 1.33)),
+    Program("par_mem", 0.28, 1.14, (1.13, 1.30, 1.29)),
+    Program("cstm_bmp", 0.41, 0.01, (1.14, 1.54, 2.04)),
+    Program("bw_mem_rd", 0.48, 1.73, (1.32, 1.65, 2.03)),
+    Program("bw_mem_wr", 0.72, 1.98, (1.32, 1.54, 1.92)),
+)
+CASES = [(p, n) for p in PROGRAMS for n in (2, 3, 4)]
+IDS = [f"{p.name.split()[0]}-{n}" for p, n in CASES]
+
+
+def f32(*values: float) -> npt.NDArray[np.float32]:
+    return np.array(values, np.float32)
+
+
+def modelled(program: Program, copies: int, *, traffic: bool = True) -> float:
+    """The slow-down of one of these copies by the laws: the others are background work of as many cores."""
+    tables = build_tables(MODEL, open_profile(SPEC, None))
+    cores, unit_cores, streams_per_gbps = tables.placement[-3:, PLACE]
+    busy = f32(copies - 1)
+    gbps = f32((copies - 1) * program.gbps if traffic else 0.0)
+    share = physics.core_share(f32(cores), f32(unit_cores), busy, MODEL.contention.min_share)
+    crowd = physics.crowd(busy, share.excess, gbps * streams_per_gbps)
+    stretch = np.float32(MODEL.contention.stall_stretch)
+    compute_s, memory_s = f32(1.0 - program.memory_share), f32(program.memory_share)
+    return float(physics.service_time(compute_s, memory_s, share.share, crowd, stretch)[0])
+
+
+@pytest.mark.parametrize("traffic", [True, False], ids=["with traffic", "busy cores alone"])
+@pytest.mark.parametrize(("program", "copies"), CASES, ids=IDS)
+def test_slow_down_of_copies(program: Program, copies: int, traffic: bool) -> None:
+    """Within 10 % for compute, 20 % for the rest, whether or not the scenario tells the copies' traffic besides."""
+    measured = program.slower[copies - 2]
+    assert modelled(program, copies, traffic=traffic) == pytest.approx(measured, rel=program.wanted)
+
+
+def test_mean_error_of_the_table() -> None:
+    """What docs and board file say of the law: 6 % on average, 19 % at worst."""
+    off = np.abs([modelled(p, n) / p.slower[n - 2] - 1 for p, n in CASES])
+    assert off.mean() < 0.065 and off.max() < 0.19
+
+
+def network_like(program: Program) -> Profile:
+    """The profile that ships with the latencies of this program: so much of them memory-bound at 1.8 GHz."""
+    shipped = open_profile(SPEC, None)
+
+    def at(point: OperatingPoint) -> OperatingPoint:
+        latency_s = 0.02 * ((1 - program.memory_share) * TOP_HZ / point.freq_hz + program.memory_share)
+        return replace(point, latency_mean_s=latency_s, latency_std_s=0.0, latency_p95_s=latency_s)
+
+    return replace(shipped, points=tuple(at(p) for p in shipped.points))
+
+
+@pytest.mark.parametrize("program", [PROGRAMS[0], PROGRAMS[4], PROGRAMS[8]], ids=["compute", "gcc", "bw_mem_rd"])
+def test_slow_down_in_flight(program: Program) -> None:
+    """The same through a simulated board: frames of such a program, copies of it as background load."""
+    knobs = Knobs(rung=1, unit="a15", cores=1, freqs_hz={"a7": 2e8, "a15": TOP_HZ})
+    demand = Demand(rate_hz=4.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+    board = SimBoard(MODEL, network_like(program))
+    latency_s = []
+    for copies in (1, 2, 3, 4):
+        board.reset(seed=0)
+        board.inject(Load(busy={"a15": copies - 1}, mem_gbps=(copies - 1) * program.gbps, ambient_c=0.0))
+        for _ in range(3):  # the first pays for the switch
+            telemetry = board.step(knobs, demand)
+        assert telemetry.latency_mean_s is not None and not telemetry.throttled
+        latency_s.append(telemetry.latency_mean_s)
+    assert latency_s[0] == pytest.approx(0.02, rel=0.01)
+    assert np.array(latency_s[1:]) / latency_s[0] == pytest.approx(np.array(program.slower), rel=program.wanted)
+
+
+def test_who_crowds_whom() -> None:
+    """Busy cores beside ours crowd; a task that shares our core runs when we do not; traffic counts from anywhere."""
+
+    def crowd(cores: float, unit_cores: float, busy: float, streams: float = 0.0) -> float:
+        share = physics.core_share(f32(cores), f32(unit_cores), f32(busy), MODEL.contention.min_share)
+        return float(physics.crowd(f32(busy), share.excess, f32(streams))[0])
+
+    assert crowd(1, 4, 0) == 0.0
+    assert [crowd(1, 4, busy) for busy in (1, 2, 3, 4)] == [1.0, 2.0, 3.0, 3.0]
+    assert [crowd(4, 4, busy) for busy in (0.5, 1, 2, 4)] == [0.0, 0.0, 1.0, 3.0]
+    assert crowd(1, 1, 1) == 0.0  # a GPU is shared by time slices
+    assert crowd(1, 4, 1, streams=2.5) == 2.5 and crowd(1, 4, 3, streams=2.5) == 3.0
+    assert crowd(1, 1, 0, streams=1.0) == 1.0
