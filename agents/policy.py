@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hw.simulated.board import SimBoard
 
 GOVERNOR_NAMES = ("performance", "powersave", "ondemand", "conservative", "schedutil")
+GPU_GOVERNOR_NAMES = ("podgov", "simple_ondemand")  # of a GPU's clock, the network there; schedutil on the CPUs
 OTHER_NAMES = ("ladder", "static_safe", "static_best", "oracle")
 
 
@@ -40,10 +41,15 @@ class Privileged(Protocol):
         ...
 
 
-def policy_names(n_rungs: int = 4) -> list[str]:
-    """Every default controller for a ladder of `n_rungs`: governors at each rung and `@auto`, the rest."""
+def policy_names(n_rungs: int = 4, spec: BoardSpec | None = None) -> list[str]:
+    """Every default controller for a ladder of `n_rungs`: governors at each rung and `@auto`, the rest.
+
+    Governors of a GPU are among them where the board has one.
+    """
     rungs = [*(str(k) for k in range(1, n_rungs + 1)), "auto"]
-    return [f"{g}@{k}" for g in GOVERNOR_NAMES for k in rungs] + list(OTHER_NAMES)
+    has_gpu = spec is not None and any(u.kind == "gpu" for u in spec.units)
+    governors = GOVERNOR_NAMES + GPU_GOVERNOR_NAMES if has_gpu else GOVERNOR_NAMES
+    return [f"{g}@{k}" for g in governors for k in rungs] + list(OTHER_NAMES)
 
 
 def make_policy(name: str) -> Policy:
@@ -59,10 +65,14 @@ def make_policy(name: str) -> Policy:
 
         return SavedPolicy.load(Path(name))
     governor, at, rung = name.partition("@")
-    if at and governor in GOVERNOR_NAMES and (rung == "auto" or _is_rung(rung)):
-        from agents.baselines.governors import RULES, Governor
+    if at and governor in GOVERNOR_NAMES + GPU_GOVERNOR_NAMES and (rung == "auto" or _is_rung(rung)):
+        from agents.baselines.devfreq import GPU_RULES
+        from agents.baselines.governors import RULES, Governor, Schedutil
 
-        return Governor(governor, RULES[governor], None if rung == "auto" else int(rung))
+        fixed = None if rung == "auto" else int(rung)
+        if governor in GPU_RULES:
+            return Governor(governor, Schedutil, fixed, gpu_rule=GPU_RULES[governor])
+        return Governor(governor, RULES[governor], fixed)
     if name == "ladder":
         from agents.baselines.heuristics import Ladder
 
@@ -76,7 +86,7 @@ def make_policy(name: str) -> Policy:
             "oracle": Oracle,
         }
         return bounds[name]()
-    known = [f"{g}@RUNG" for g in GOVERNOR_NAMES] + list(OTHER_NAMES)
+    known = [f"{g}@RUNG" for g in GOVERNOR_NAMES + GPU_GOVERNOR_NAMES] + list(OTHER_NAMES)
     raise InputError.at(
         "controller",
         "no such controller",

@@ -61,9 +61,10 @@ class Bank:
         values = np.zeros((columns, len(scenarios), rows), np.float32)
         self.intervals = np.array([s.n_intervals(interval_s) for s in scenarios], np.intp)
         change = np.full((len(scenarios), rows), np.iinfo(np.intp).max)
-        for i, (s, k) in enumerate(zip(scenarios, kept, strict=True)):
+        for i, s in enumerate(scenarios):
+            k = kept[i]
             m = len(k)
-            named = (
+            named: list[npt.NDArray[Any]] = [
                 s.rate_hz,
                 s.deadline_s,
                 s.accuracy_min,
@@ -71,9 +72,8 @@ class Bank:
                 s.goal,
                 s.mem_gbps,
                 s.ambient_c,
-            )
-            for c, column in enumerate(named):
-                values[c, i, :m] = column[k]
+            ]
+            values[:LOAD, i, :m] = np.stack(named)[:, k]
             values[LOAD:, i, :m] = s.load[k].T
             change[i, : m - 1] = starts[i][k[1:]]
         self.rows = rows
@@ -106,11 +106,13 @@ class Batch:
         scenarios: Sequence[Scenario],
         n: int,
         weights: RewardWeights,
+        *,
+        vary: bool = False,
     ) -> None:
-        """Lanes are unseeded until `reset`."""
+        """Lanes are unseeded until `reset`; `vary`: every episode has another board of the model."""
         self.codec, self.weights, self.n = codec, weights, n
         self.bank = Bank(scenarios, model.spec.interval_s)
-        self.simulator = Simulator(model, profile, n)
+        self.simulator = Simulator(model, profile, n, vary=vary)
         self._accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
         self._breached_under = self._accuracy + np.float32(BREACH_TOLERANCE)
         low, high = ladder_ends(profile)
@@ -126,6 +128,7 @@ class Batch:
         spec = model.spec
         watts = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.simulator.start_temp_c)
         self._start_j = np.array([watts[r] * spec.interval_s for r in spec.rails], np.float32)
+        self._no_final = np.zeros((0, codec.observation_size), np.float32)
         first_rows = np.arange(len(self.bank.scenarios)) * self.bank.rows
         # (scenarios, d): what the first interval of each is entered with
         self._at_start = self._observe_start(self.bank.values.take(first_rows, axis=1))
@@ -239,8 +242,9 @@ class Batch:
         truncated = self._interval >= self._ends_at
         ended = truncated.nonzero()[0]
         observation = self._observe(interval)
-        final = observation.T.take(ended, axis=1).T  # it lies feature by feature
+        final = self._no_final
         if ended.size:
+            final = observation.T.take(ended, axis=1).T  # it lies feature by feature
             self._start(ended)
             begun = self._scenario.take(ended)
             # feature by feature, as they lie: four times as fast as lane by lane

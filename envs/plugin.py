@@ -14,7 +14,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-IDS = {"powerband/XU3-v0": "xu3"}
+IDS = {
+    "powerband/XU3-v0": "xu3",
+    "powerband/JetsonNano-v0": "jetson_nano",
+    "powerband/RaspberryPi5-v0": "raspberry_pi_5",
+}
 _AWAITED = "gymnasium.envs"
 
 

@@ -20,11 +20,12 @@ def make_control_env(
     family: str = "train",
     scenarios: Sequence[str | Path] | None = None,
     action_view: ActionView = "multi",
+    vary: bool | None = None,
     **options: Any,
 ) -> ControlEnv:
-    """One simulated board; `options` go to ControlEnv."""
-    task = open_task(board, profile=profile, family=family, scenarios=scenarios)
-    simulated = SimBoard(task.model, task.profile)
+    """One simulated board; `vary` as in `open_task`, `options` go to ControlEnv."""
+    task = open_task(board, profile=profile, family=family, scenarios=scenarios, vary=vary)
+    simulated = SimBoard(task.model, task.profile, vary=task.vary)
     return ControlEnv(simulated, task.profile, task.scenarios, action_view=action_view, **options)
 
 
@@ -36,8 +37,9 @@ def make_vector_env(
     family: str = "train",
     scenarios: Sequence[str | Path] | None = None,
     action_view: ActionView = "multi",
+    vary: bool | None = None,
     **options: Any,
 ) -> BoardVectorEnv:
-    """`num_envs` simulated boards at once; `options` go to BoardVectorEnv."""
-    task = open_task(board, profile=profile, family=family, scenarios=scenarios)
+    """`num_envs` simulated boards at once; `vary` as in `open_task`, `options` go to BoardVectorEnv."""
+    task = open_task(board, profile=profile, family=family, scenarios=scenarios, vary=vary)
     return BoardVectorEnv(task, num_envs, action_view=action_view, **options)

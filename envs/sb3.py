@@ -33,7 +33,7 @@ class BoardVecEnv(VecEnv):
         """`n_envs` boards of the task's model, lane i seeded with seed + i."""
         self.task, self.weights = task, weights or RewardWeights()
         self.codec = Codec(task.model.spec, task.profile, action_view)
-        self.batch = Batch(task.model, task.profile, self.codec, task.scenarios, n_envs, self.weights)
+        self.batch = Batch(task.model, task.profile, self.codec, task.scenarios, n_envs, self.weights, vary=task.vary)
         self.render_mode = None
         super().__init__(n_envs, observation_space(self.codec), action_space(self.codec))
         self.seed(seed)

@@ -22,6 +22,8 @@ class Task:
     model: BoardModel
     profile: Profile
     scenarios: tuple[Scenario, ...]
+    vary: bool = False
+    """every episode has another board of the model"""
 
 
 def open_task(
@@ -30,15 +32,22 @@ def open_task(
     profile: str | Path | Profile | None = None,
     family: str = "train",
     scenarios: Sequence[str | Path | Scenario] | None = None,
+    vary: bool | None = None,
 ) -> Task:
     """The task of a board: scenarios given as files, or those of a family.
 
+    `vary`: whether every episode has another board of the model; None: where one learns, in the family "train".
     Raises InputError for an unknown board, profile or family, and for a scenario that cannot be one.
     """
     model = load_board(board)
-    chosen = profile if isinstance(profile, Profile) else open_profile(model.spec, profile or model.default_profile)
+    chosen = profile if isinstance(profile, Profile) else open_profile(model, profile)
     if scenarios:
         given = tuple(s if isinstance(s, Scenario) else load_scenario(s, model.spec) for s in scenarios)
     else:
         given = tuple(scenario_set(family, model.spec, chosen, BANK.get(family, 8)))
-    return Task(model=model, profile=chosen, scenarios=given)
+    return Task(
+        model=model,
+        profile=chosen,
+        scenarios=given,
+        vary=family == "train" and not scenarios if vary is None else vary,
+    )

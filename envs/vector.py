@@ -41,7 +41,15 @@ class BoardVectorEnv(VectorEnv[Floats, Any, npt.NDArray[Any]]):
         """`num_envs` boards of the task's model."""
         self.num_envs = num_envs
         self.codec = Codec(task.model.spec, task.profile, action_view)
-        self.batch = Batch(task.model, task.profile, self.codec, task.scenarios, num_envs, weights or RewardWeights())
+        self.batch = Batch(
+            task.model,
+            task.profile,
+            self.codec,
+            task.scenarios,
+            num_envs,
+            weights or RewardWeights(),
+            vary=task.vary,
+        )
         self.single_observation_space = observation_space(self.codec)
         self.single_action_space = action_space(self.codec)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -82,8 +90,10 @@ def make_sb3_env(
     seed: int,
     action_view: ActionView = "multi",
     family: str = "train",
+    vary: bool | None = None,
 ) -> BoardVecEnv:
-    """A stable-baselines3 VecEnv over n simulated boards of a family's scenarios."""
+    """A stable-baselines3 VecEnv over n simulated boards of a family's scenarios; `vary` as in `open_task`."""
     from envs.sb3 import BoardVecEnv
 
-    return BoardVecEnv(open_task(board, profile=profile, family=family), n_envs, seed=seed, action_view=action_view)
+    task = open_task(board, profile=profile, family=family, vary=vary)
+    return BoardVecEnv(task, n_envs, seed=seed, action_view=action_view)

@@ -51,6 +51,7 @@ class _Job:
     seeds: tuple[int, ...]
     weights: RewardWeights
     telemetry: Path | None
+    vary: bool
 
 
 def check_controllers(controllers: Sequence[str | Path], spec: BoardSpec, profile: Profile) -> None:
@@ -85,12 +86,14 @@ def evaluate(
     labels: Mapping[str, str] | None = None,
     weights: RewardWeights = DEFAULT_WEIGHTS,
     telemetry: Path | None = None,
+    vary: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """One row per controller, scenario and seed, in that order; regret is against the oracle on the same two.
 
     `controllers` are names or saved policies (`FILE.npz`); `labels` renames them in the rows. `jobs`
-    processes work at a time (1: this one alone). `telemetry` is a folder for a CSV per flight.
+    processes work at a time (1: this one alone). `telemetry` is a folder for a CSV per flight. `vary`: every seed is
+    another board of the model, the same one for every controller.
     `on_progress(done, total)` counts episodes. The oracle and `performance@auto` are flown for regret
     whether or not they are asked for.
     Raises InputError where a controller or a scenario does not fit.
@@ -112,6 +115,7 @@ def evaluate(
             tuple(seeds),
             weights,
             telemetry if name in asked else None,
+            vary,
         )
         for name in flown
         for s in scenarios
@@ -162,7 +166,7 @@ def _numbered(i: int, job: _Job) -> tuple[int, list[Row]]:
 
 def _fly(job: _Job) -> list[Row]:
     """The rows of a job."""
-    board = open_board(job.board, profile=job.profile)
+    board = open_board(job.board, profile=job.profile, vary=job.vary)
     policy = make_policy(job.controller)
     rows = []
     try:

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agents.policy import GOVERNOR_NAMES
+from agents.policy import GOVERNOR_NAMES, GPU_GOVERNOR_NAMES
 from experiments._evaluate import BOUND, CAREFUL, Comparison, Summary, summarise
 from hw.types import Profile
 
@@ -26,13 +26,13 @@ def print_comparison(comparison: Comparison, profile: Profile, learned: Collecti
     episodes = sorted(comparison.bound)
     scenarios, seeds = len({s for s, _ in episodes}), len({n for _, n in episodes})
     table = Table(box=box.SIMPLE, pad_edge=False, title_justify="left")
-    table.add_column("controller", overflow="fold", min_width=20)
+    table.add_column("controller", overflow="fold", min_width=22)  # "> simple_ondemand@auto"
     for heading in (
         "energy\nmJ/frame",
         "misses\n%",
         "breaches\n%",
         "accuracy\n%",
-        "p95 latency\nms",
+        "latency\np95 ms",
         "\nreward",
         "normalised\nregret",
     ):
@@ -92,7 +92,7 @@ def sentence(summaries: Sequence[Summary], learned: str) -> str:
 
 def _is_pair(controller: str) -> bool:
     governor, at, _ = controller.partition("@")
-    return bool(at) and governor in GOVERNOR_NAMES
+    return bool(at) and governor in GOVERNOR_NAMES + GPU_GOVERNOR_NAMES
 
 
 def _number(value: float, scale: float, digits: int) -> str:

@@ -41,6 +41,8 @@ class Config:
     """how many seeds of the board's noise"""
     jobs: int | None = None
     """processes at a time (default: one per core)"""
+    vary: bool = False
+    """every seed is another board of the model: voltage, leakage, heat and speed vary"""
     telemetry: bool = False
     """also write telemetry/*.csv, one per flight"""
 
@@ -53,7 +55,7 @@ def main() -> None:
             raise InputError.at(name, "too low", value=count, want="at least 1")
     board = open_board(config.board, profile=config.profile)
     spec, profile = board.spec, board.profile
-    controllers = config.controllers or tuple(policy_names(len(profile.rungs)))
+    controllers = config.controllers or tuple(policy_names(len(profile.rungs), spec))
     check_controllers(controllers, spec, profile)
     scenarios = [load_scenario(path, spec) for path in config.scenarios]
     scenarios = scenarios or scenario_set("held_out", spec, profile, HELD_OUT)
@@ -82,6 +84,7 @@ def main() -> None:
                 seeds,
                 jobs=config.jobs or default_jobs(),
                 telemetry=telemetry,
+                vary=config.vary,
                 on_progress=bar.update,
             )
         write_results(comparison.rows, folder.path / "results.csv")

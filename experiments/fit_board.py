@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments._cli import main_guard, parse
+from experiments._fit_boardfile import board_file
 from experiments._fit_tables import print_heat, print_rail, table_text
 from experiments._fit_tasks import (
     A15,
@@ -92,7 +93,7 @@ class Config:
     json: Path | None = None
     """file for the errors"""
     out: Path | None = None
-    """folder for BOARD.fit.toml, errors.csv and report.html"""
+    """folder for BOARD.fit.toml, errors.csv and report.html, and for BOARD.toml where the simulator can use the fit"""
 
 
 def main() -> None:
@@ -104,7 +105,7 @@ def main() -> None:
         raise InputError("nowhere to write the fit; name a folder with --out, or judge the shipped one with --judge")
     if config.out is not None:
         _make(config.out)
-    sections = dict(shipped)
+    fitted: dict[str, Section] = {}
     results: list[RailResult | HeatResult] = []
     with Bar("fitting", "folds") as bar:
         for flag, path in files.items():
@@ -116,8 +117,7 @@ def main() -> None:
                     raise InputError.at(config.board, "has no such section", column=name, want=f"fit one with --{flag}")
                 results.append(_judge(board, task, path, shipped[name]))
             else:
-                section, result = _fit(board, flag, task, path, bar)
-                sections[name] = section
+                fitted[name], result = _fit(board, flag, task, path, bar)
                 results.append(result)
     for result in results:
         print_heat(result) if isinstance(result, HeatResult) else print_rail(result)
@@ -131,8 +131,15 @@ def main() -> None:
         written[config.out / "report.html"] = page(board, command, results, held_back=not config.judge).encode()
         written[config.out / "errors.csv"] = table_text(results).encode()
         if not config.judge:
+            sections = shipped | fitted
             ordered = {name: sections[name] for name in SECTIONS[board] if name in sections}
             written[config.out / f"{board}{SUFFIX}"] = fit_text(board, ordered).encode()
+            # what ships beside it stands in the board file already; what a fit of one's own had does not
+            text, why = board_file(board, fitted if config.board == board else ordered)
+            if text is None:
+                print(f"No {board}.toml: {why}")
+            else:
+                written[config.out / f"{board}.toml"] = text.encode()
     atomic_write_files(written)
     for path in written:
         print(f"Written: {path}")

@@ -38,6 +38,8 @@ class Config:
     """control intervals to learn from (default: what suits the algorithm)"""
     seed: int = 0
     """of the training"""
+    vary: bool = True
+    """learn on boards that differ as boards of one model do (the comparison is on the nominal one)"""
     out: Path | None = None
     """run folder (default: runs/<time>-<board>-<algo>)"""
     eval_seeds: int = 5
@@ -75,6 +77,7 @@ def main() -> int:
         n_envs=learning.n_envs,
         seed=config.seed,
         action_view=learning.action_view,
+        vary=config.vary,
     )
     folder = RunFolder(
         out,
@@ -128,7 +131,7 @@ def main() -> int:
         try:
             with Bar("comparing", "flights") as bar:
                 comparison = evaluate(
-                    [policy, *policy_names(len(profile.rungs))],
+                    [policy, *policy_names(len(profile.rungs), spec)],
                     config.board,
                     profile,
                     scenarios,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hw.boardfile import load_board
+from hw.boardfile import BoardModel, load_board
 from hw.errors import InputError
 from hw.files import Row, atomic_write_files, number, read_bytes, read_table, whole
 from hw.sidecar import read_sidecar, sidecar_text
@@ -48,19 +48,41 @@ def profile_names(board: str) -> list[str]:
     return sorted(p.stem.removeprefix(f"{board}-") for p in PROFILES.glob(f"{board}-*.csv"))
 
 
-def open_profile(spec: BoardSpec, name_or_path: str | Path | None) -> Profile:
-    """A profile by name or from a .csv file; None is the board's default.
+def open_profile(board: BoardSpec | BoardModel, name_or_path: str | Path | None) -> Profile:
+    """A profile by name, from a .csv file, or modelled for a ladder; None is the board's default.
 
-    Raises InputError for an unknown name, listing those that exist, and for whatever `load_profile` refuses.
+    A ladder is a name of the networks' zoo, a folder with a ladder.json, or that file (`hw.modelled`). Whoever has
+    the whole model of a board gives that: a spec alone is looked up by its name, so it must be of a board that ships.
+    Raises InputError for an unknown name, listing those that exist, and for whatever the two refuse.
     """
-    name = load_board(spec.name).default_profile if name_or_path is None else name_or_path
-    if isinstance(name, Path) or name.endswith(".csv"):
+    from hw.ladderfile import find_ladder, ladder_names  # here: hw.modelled stands on this module
+    from hw.modelled import model_profile
+
+    spec = board.spec if isinstance(board, BoardModel) else board
+    name = _model(board).default_profile if name_or_path is None else name_or_path
+    if Path(name).suffix == ".csv":
         return load_profile(name, spec)
     known = profile_names(spec.name)
-    if name not in known:
-        listed = ", ".join(known) or "none"
-        raise InputError(f"unknown profile {name!r} of board {spec.name}; known: {listed}, or the path of a .csv file")
-    return load_profile(profile_path(spec.name, name), spec)
+    if str(name) in known:
+        return load_profile(profile_path(spec.name, str(name)), spec)
+    ladder = find_ladder(name)
+    if ladder is None:
+        profiles, ladders = (", ".join(names) or "none" for names in (known, ladder_names()))
+        raise InputError(
+            f"unknown profile {str(name)!r} of board {spec.name}; known: {profiles}; modelled for the ladders "
+            f"{ladders}; or the path of a .csv file or of a ladder's folder"
+        )
+    return model_profile(ladder, _model(board))
+
+
+def _model(board: BoardSpec | BoardModel) -> BoardModel:
+    """The board's model; InputError where a spec is none of a board that ships."""
+    if isinstance(board, BoardModel):
+        return board
+    model = load_board(board.name)
+    if model.spec.hash != board.hash:
+        raise InputError(f"board {board.name!r} is not the one that ships; give its board file, not its spec alone")
+    return model
 
 
 def load_profile(path: str | Path, spec: BoardSpec) -> Profile:
@@ -116,6 +138,16 @@ def save_profile(profile: Profile, path: str | Path) -> None:
         raise InputError.at(path, "is not the name of a profile", want="a name that ends in .csv")
     if not profile.points:
         raise InputError.at(path, f"profile {profile.name!r} has no points to write")
+    sidecar = sidecar_text(with_checksum(profile))
+    atomic_write_files({path: _csv(profile), path.with_suffix(".toml"): sidecar.encode("utf-8")})
+
+
+def with_checksum(profile: Profile) -> Profile:
+    """The same profile with the checksum that its CSV has or would have."""
+    return replace(profile, checksum=hashlib.sha256(_csv(profile)).hexdigest())
+
+
+def _csv(profile: Profile) -> bytes:
     rails = tuple(profile.points[0].rail_power_w)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -124,9 +156,7 @@ def save_profile(profile: Profile, path: str | Path) -> None:
         measures = [getattr(p, name) for name in MEASURES]
         numbers = [p.freq_hz, *measures, *(p.rail_power_w[r] for r in rails)]
         writer.writerow([p.rung, p.unit, p.cores, *map(_shortest, numbers), p.samples])
-    data = stream.getvalue().encode("utf-8")
-    sidecar = sidecar_text(replace(profile, checksum=hashlib.sha256(data).hexdigest()))
-    atomic_write_files({path: data, path.with_suffix(".toml"): sidecar.encode("utf-8")})
+    return stream.getvalue().encode("utf-8")
 
 
 def pareto_front(points: Iterable[OperatingPoint]) -> list[OperatingPoint]:

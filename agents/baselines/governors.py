@@ -21,7 +21,7 @@ from typing import Protocol
 
 from envs.reward import BREACH_TOLERANCE
 from hw.errors import InputError
-from hw.types import BoardSpec, Clock, Demand, Knobs, Profile, Telemetry
+from hw.types import BoardSpec, Clock, Demand, Knobs, Profile, Telemetry, Unit
 
 SAMPLING_S = 0.02  # two ticks at HZ=100
 SATURATED = 0.99  # a busy share from here on says that there is work for more, not for how much
@@ -91,7 +91,7 @@ class Ondemand:
         chosen: list[int] = []
         for _ in range(self._samples):
             now = freqs[chosen[-1]] if chosen else freq_hz
-            index = self.sample(_predicted(load, freq_hz, now))
+            index = self.sample(predicted_load(load, freq_hz, now))
             if index in chosen:
                 cycle = chosen[chosen.index(index) :]
                 return self._clock.nearest(sum(freqs[i] for i in cycle) / len(cycle))
@@ -122,7 +122,7 @@ class Conservative:
         if freq_hz != freqs[self._index]:  # throttled, or somebody else set it: the request follows
             self._requested_hz, self._index = freq_hz, self._clock.nearest(freq_hz)
         for _ in range(self._samples):
-            percent = _percent(_predicted(load, freq_hz, freqs[self._index]))
+            percent = _percent(predicted_load(load, freq_hz, freqs[self._index]))
             if percent > self.UP and self._requested_hz < freqs[-1]:
                 self._requested_hz = min(self._requested_hz + self._step_hz, freqs[-1])
                 self._index = _at_most(self._clock, self._requested_hz)
@@ -141,6 +141,11 @@ class Schedutil:
     measured at. Utilisation is an average with a half-life of 32 ms: under full load u' = (f / fmax - u) ln 2
     / 32 ms with f = 1.25 fmax u, so the frequency grows at most by exp(0.25 ln 2 / 32 ms x interval): 15-fold
     in 0.5 s.
+
+    The L4T kernel of the Jetson Nano (4.9) has a schedutil of its own: the same 1.25 (a margin of 256 / 1024), at
+    most one step up in 500 us and one down in 2000 us, and the larger of two averages. Its limits end long before
+    an interval does, so it settles where this one does; over the Nano's 14-fold range the bound on growth is not
+    felt either.
     """
 
     HEADROOM = 1.25
@@ -164,24 +169,26 @@ RULES: dict[str, type[Rule]] = {
 
 
 class Governor:
-    """A governor on every CPU cluster, the network on the big cores.
+    """A governor on every CPU cluster, the network on the big cores; or one on the GPU's clock as well, and it there.
 
     The network gets all cores of the board's big unit: that is where the kernel's load balancer places a busy
     process with a thread per core. Each cluster's clock follows its own busiest CPU, the small cluster's too;
-    clocks without a CPU stay at their lowest.
+    clocks without a CPU stay at their lowest. With a `gpu_rule` the network runs on the board's first GPU, whose
+    clock follows how busy that is.
     """
 
-    def __init__(self, name: str, rule: type[Rule], rung: int | None) -> None:
-        """`rung` fixed from 1 on, or None for `@auto` (see `auto_rung`)."""
+    def __init__(self, name: str, rule: type[Rule], rung: int | None, *, gpu_rule: type[Rule] | None = None) -> None:
+        """`rule` for CPU clocks; `rung` fixed from 1 on, or None for `@auto` (see `auto_rung`)."""
         self._name = name
         self._rule = rule
+        self._gpu_rule = gpu_rule
         self._rung = rung
 
     def reset(self, spec: BoardSpec, profile: Profile) -> None:
         """Start a flight.
 
         Raises:
-            InputError: the fixed rung is beyond the ladder.
+            InputError: the fixed rung is beyond the ladder, or the network belongs on a GPU and there is none.
         """
         if self._rung is not None and self._rung > len(profile.rungs):
             raise InputError.at(
@@ -191,11 +198,15 @@ class Governor:
                 want=f"want @1 to @{len(profile.rungs)}, or @auto",
             )
         self._spec, self._profile = spec, profile
-        governed = {u.clock for u in spec.units if u.kind == "cpu"}
-        self._rules = {c.name: self._rule(c, spec.interval_s) for c in spec.clocks if c.name in governed}
+        governs = {u.clock: self._rule for u in spec.units if u.kind == "cpu"}
+        self._unit = spec.big_unit
+        if self._gpu_rule is not None:
+            self._unit = _gpu(spec, self._name)
+            governs[self._unit.clock] = self._gpu_rule
+        self._rules = {c.name: governs[c.name](c, spec.interval_s) for c in spec.clocks if c.name in governs}
 
     def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
-        """Each cluster's frequency from its own load."""
+        """Each governed clock's frequency from its own load."""
         spec = self._spec
         freqs: dict[str, float] = {}
         for clock in spec.clocks:
@@ -205,21 +216,30 @@ class Governor:
                 now = telemetry.granted.freqs_hz[clock.name]
                 index = rule.settle(now, demanded_load(telemetry, spec, clock.name))
             freqs[clock.name] = clock.freqs_hz[index]
-        rung = self._rung if self._rung is not None else auto_rung(spec, self._profile, demand)
-        return Knobs(rung=rung, unit=spec.big_unit.name, cores=spec.big_unit.cores, freqs_hz=freqs)
+        rung = self._rung if self._rung is not None else auto_rung(spec, self._profile, demand, self._unit)
+        return Knobs(rung=rung, unit=self._unit.name, cores=self._unit.cores, freqs_hz=freqs)
 
 
-def auto_rung(spec: BoardSpec, profile: Profile, demand: Demand) -> int:
-    """The rung a careful person would fix, from the profile alone.
+def _gpu(spec: BoardSpec, controller: str) -> Unit:
+    unit = next((u for u in spec.units if u.kind == "gpu"), None)
+    if unit is None:
+        raise InputError.at(
+            "controller", f"board {spec.name!r} has no GPU", value=controller, want="a governor of CPU clocks"
+        )
+    return unit
+
+
+def auto_rung(spec: BoardSpec, profile: Profile, demand: Demand, unit: Unit | None = None) -> int:
+    """The rung a careful person would fix for the network on all of `unit` (the big one), from the profile alone.
 
     `min_energy`: the smallest rung that meets the accuracy floor, the largest where none does.
-    `max_accuracy`: the largest rung whose unloaded mean latency at full speed on all big cores meets the
-    deadline, the smallest where none does.
+    `max_accuracy`: the largest rung whose unloaded mean latency at full speed there meets the deadline, the
+    smallest where none does.
     """
     if demand.goal == "min_energy":
         floor = demand.accuracy_min - BREACH_TOLERANCE
         return next((r.index for r in profile.rungs if r.accuracy >= floor), len(profile.rungs))
-    unit = spec.big_unit
+    unit = unit or spec.big_unit
     top = spec.clock(unit.clock).max_hz
     fits = [
         p.rung
@@ -230,13 +250,13 @@ def auto_rung(spec: BoardSpec, profile: Profile, demand: Demand) -> int:
 
 
 def demanded_load(telemetry: Telemetry, spec: BoardSpec, clock: str) -> float:
-    """The load that governors of `clock` see: of the busiest CPU on it, 1 is all of its time.
+    """The load that governors of `clock` see: of the busiest CPU (or the GPU) on it, 1 is all of its time.
 
-    A saturated CPU hides how much more it was asked for. Where it runs the network and frames were dropped,
+    A saturated one hides how much more it was asked for. Where it runs the network and frames were dropped,
     the frames tell (load x arrived / served); else it is taken as infinite: a job that eats any speed there
     is.
     """
-    units = [u.name for u in spec.units if u.clock == clock and u.kind == "cpu"]
+    units = [u.name for u in spec.units if u.clock == clock]
     load = max(telemetry.peak_utilisation[name] for name in units)
     if load < SATURATED:
         return load
@@ -249,7 +269,8 @@ def _samples(interval_s: float) -> int:
     return max(1, round(interval_s / SAMPLING_S))
 
 
-def _predicted(load: float, measured_hz: float, freq_hz: float) -> float:
+def predicted_load(load: float, measured_hz: float, freq_hz: float) -> float:
+    """The load (0..1) that the work of `load` at `measured_hz` is at `freq_hz`."""
     return min(1.0, load * measured_hz / freq_hz)
 
 

@@ -19,6 +19,8 @@ LIGHT = (
     "hw.boardfile",
     "hw.catalog",
     "hw.check",
+    "hw.ladderfile",
+    "hw.modelled",
     "hw.profile",
     "hw.simulated.board",
     "envs.codec",

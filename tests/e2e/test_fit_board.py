@@ -7,15 +7,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments import fit_board
-from hw.boardfile import load_board
+from hw.boardfile import BOARDS, load_board
+from hw.catalog import open_board
 from hw.errors import InputError
 from hw.fitfile import load_fit
+from hw.simulated.fit_heat import HeatModel
+from hw.simulated.fit_power import PowerModel
+from hw.types import Demand, Knobs
 
 SCRIPT = Path(fit_board.__file__)
 Rows = list[dict[str, str]]
@@ -48,14 +53,18 @@ def powmon() -> Rows:
 
 
 def traces(runs: int = 5) -> Rows:
+    """Runs that end warmer than they began: 5 K/W in a second and 3 K/W in 30 s, and a fan of its own at the end."""
     rng = np.random.default_rng(0)
     rows: Rows = []
     for name in [*(f"PARSEC_{i}_1800000" for i in range(runs)), "cBench_1_1800000"]:
+        fast, slow = 5.0, 3.0
         for i in range(40):
             big = 1.0 + (i // 8) % 3
+            fast += (5.0 * big - fast) * 0.4
+            slow += (3.0 * big - slow) * 0.017
             row = {"run": name, "t_s": f"{0.51 * i:.2f}", "f_a15_mhz": "1800", "P_a15": f"{big}", "P_a7": "0.12"}
             row |= {"P_gpu": f"{0.066 + 0.004 * rng.random():.4f}", "P_mem": "0.03", "T_gpu": "40"}
-            rows.append(row | {"T_cpu0": f"{38 + 6 * big + rng.random():.1f}", "T_cpu4": "36"})
+            rows.append(row | {"T_cpu0": f"{38 + fast + slow + rng.random():.1f}", "T_cpu4": "36"})
     return rows
 
 
@@ -109,7 +118,8 @@ def test_fits_judges_and_writes(
     board, make = MADE[flag]
     path, out = write(tmp_path / "mine & <yours>.csv", make()), tmp_path / "a/b"
     run(monkeypatch, "--board", board, f"--{flag}", path, "--out", out)
-    assert {p.name for p in out.iterdir()} == {f"{board}.fit.toml", "errors.csv", "report.html"}
+    wanted = {f"{board}.fit.toml", "errors.csv", "report.html"}
+    assert {p.name for p in out.iterdir()} == wanted | ({"xu3.toml"} if board == "xu3" else set())
     page = (out / "report.html").read_text()
     assert page.count("<img ") == (1 if flag == "traces" else 2) and "<yours>" not in page
     name, sections = load_fit(out / f"{board}.fit.toml")
@@ -127,6 +137,68 @@ def test_fits_judges_and_writes(
         assert "Left aside: 1 run" in capsys.readouterr().out
     else:
         assert found["power_mape"] < 0.08 and found["temp_rmse_k"] is None and found["rows"] == len(make())
+
+
+def test_a_fit_is_a_board_that_flies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitted values stand in the shipped file's place with command, checksum and errors; all else stays as it was."""
+    power, heat = write(tmp_path / "power.csv", powmon()), write(tmp_path / "heat.csv", traces())
+    run(monkeypatch, "--board", "xu3", "--powmon", power, "--traces", heat, "--out", tmp_path)
+    path, sections = tmp_path / "xu3.toml", load_fit(tmp_path / "xu3.fit.toml")[1]
+    fitted, shipped = load_board(path), load_board("xu3")
+    a15, path_k = sections["a15"].model, sections["heat"].model
+    assert isinstance(a15, PowerModel) and isinstance(path_k, HeatModel)
+    unit = next(u for u in fitted.units if u.name == "a15")
+    assert (unit.cluster_nf, unit.leak_a, unit.leak_per_v) == (a15.cluster_nf, a15.leak_a, a15.leak_per_v)
+    assert (unit.background_nf, unit.leak_activation_k) == (a15.class_integer_nf, a15.leak_activation_k)
+    full = fitted.thermal.fan_full
+    assert full.r_k_per_w == [path_k.fast_k_per_w, path_k.slow_k_per_w] and full.spot_k_per_w == path_k.core_k_per_w
+    assert full.tau_s == [path_k.fast_s, path_k.slow_s] and fitted.thermal.spot_nf == path_k.core_nf
+    # all else is the board that ships, whose policies it takes
+    same = {"cluster_nf", "background_nf", "leak_a", "leak_per_v", "leak_activation_k"}
+    old = next(u for u in shipped.units if u.name == "a15")
+    assert replace(unit, **{key: getattr(old, key) for key in same}) == old
+    cooled = replace(fitted.thermal, fan_full=shipped.thermal.fan_full, spot_nf=shipped.thermal.spot_nf)
+    assert replace(fitted, units=shipped.units, thermal=cooled) == shipped and fitted.spec.hash == shipped.spec.hash
+    # comments of changed lines tell where the values are from, those of others are still there
+    lines = path.read_text().splitlines()
+    for section in (sections["a15"], sections["heat"]):
+        told = [i for i, line in enumerate(lines) if section.origin.command in line]
+        assert len(told) == 1 and lines[told[0]].startswith("# ")
+        assert section.origin.sha256 in lines[told[0] + 1] and "errors on what was held back: " in lines[told[0] + 2]
+    changed_keys = (*same, "fan_full", "spot_unit", "spot_nf")
+    kept = [line for line in load_text("xu3") if "#" in line and not line.startswith(("#", *changed_keys))]
+    assert kept and all(line in lines for line in kept)
+    board = open_board(path)
+    knobs = Knobs(rung=1, unit="a15", cores=4, freqs_hz={"a7": 2e8, "a15": 1.8e9})
+    demand = Demand(rate_hz=10.0, deadline_s=0.2, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+    board.reset(seed=0)
+    assert [board.step(knobs, demand).served for _ in range(3)] == [5, 5, 5]
+
+
+def load_text(board: str) -> list[str]:
+    return (BOARDS / f"{board}.toml").read_text().splitlines()
+
+
+def test_a_fit_of_ones_own_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an own .fit.toml held already goes into the board file, beside what is fitted now."""
+    power, heat = write(tmp_path / "power.csv", powmon()), write(tmp_path / "heat.csv", traces())
+    run(monkeypatch, "--board", "xu3", "--powmon", power, "--out", tmp_path / "a")
+    assert (tmp_path / "a/xu3.toml").read_text().count("SHA-256") == 1
+    run(monkeypatch, "--board", tmp_path / "a/xu3.fit.toml", "--traces", heat, "--out", tmp_path / "b")
+    assert (tmp_path / "b/xu3.toml").read_text().count("SHA-256") == 2
+    assert load_board(tmp_path / "b/xu3.toml").units == load_board(tmp_path / "a/xu3.toml").units
+
+
+def test_what_cannot_be_a_board_is_not_written_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs that cool under load: a fit can be had and looked at, a board with negative resistances cannot."""
+    rows = traces()
+    for cells in rows:
+        cells["T_cpu0"] = f"{100 - float(cells['T_cpu0']):.1f}"
+    run(monkeypatch, "--board", "xu3", "--traces", write(tmp_path / "cold.csv", rows), "--out", tmp_path / "out")
+    assert "No xu3.toml: xu3.toml, value -" in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"xu3.fit.toml", "errors.csv", "report.html"}
 
 
 def test_the_shipped_board_judges_by_subprocess(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Every board file that ships makes a board that keeps its contract, with the profile that is its default."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import gymnasium
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check
+
+from envs.plugin import IDS
+from experiments.make_paper_profile import LAWS, NANO, build_profile
+from hw.boardfile import board_names, load_board
+from hw.catalog import open_board
+from hw.check import check_board
+from hw.profile import open_profile, profile_path, save_profile
+from hw.types import OperatingPoint
+
+NANO_NAMES = ("jetson_nano", "jetson_nano_5w")
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_a_shipped_board_keeps_its_contract(name: str) -> None:
+    board = open_board(name)
+    check_board(board, board.profile)
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_a_shipped_board_file_is_named_as_its_board(name: str) -> None:
+    assert load_board(name).spec.name == name
+
+
+@pytest.mark.parametrize("task", [n for n, board in IDS.items() if board != "xu3"])
+def test_every_task_suits_the_checkers(task: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for view in ("multi", "flat"):
+            env = gymnasium.make(task, family="held_out", action_view=view).unwrapped
+            check_env(env)
+            sb3_check(env, warn=True)
+
+
+def test_every_task_is_of_a_board_that_ships() -> None:
+    assert set(IDS.values()) <= set(board_names())
+
+
+# ---- the two modes of the Jetson Nano ----
+
+
+def test_the_nano_has_what_the_sources_list() -> None:
+    spec = load_board("jetson_nano").spec
+    assert [len(c.freqs_hz) for c in spec.clocks] == [15, 12]
+    assert [(u.name, u.cores, u.kind) for u in spec.units] == [("a57", 4, "cpu"), ("gpu", 1, "gpu")]
+    assert spec.rails == ("a57", "gpu", "rest")
+    assert spec.clock("a57").max_hz == 1.479e9
+    assert spec.clock("gpu").max_hz == 921.6e6
+
+
+def test_the_5w_mode_differs_in_nothing_but_its_caps() -> None:
+    """nvpmodel: two cores, CPU at most 918 MHz, GPU at most 640 MHz. All physics is that of MAXN."""
+    full, capped = (load_board(n) for n in NANO_NAMES)
+    caps_hz, cores = {"a57": 918e6, "gpu": 640e6}, {"a57": 2, "gpu": 1}
+    for clock, of_full in zip(capped.spec.clocks, full.spec.clocks, strict=True):
+        below = [(f, v) for f, v in zip(of_full.freqs_hz, of_full.volts, strict=True) if f <= caps_hz[clock.name]]
+        assert list(zip(clock.freqs_hz, clock.volts, strict=True)) == below
+    assert capped.units == tuple(replace(u, cores=cores[u.name]) for u in full.units)
+    apart = ("spec", "units", "path")
+    assert {k: v for k, v in asdict(capped).items() if k not in apart} == {
+        k: v for k, v in asdict(full).items() if k not in apart
+    }
+
+
+# ---- profiles `paper` of the Nano ----
+
+
+def full_network(name: str, unit: str, freq_hz: float) -> OperatingPoint:
+    points = open_profile(load_board(name).spec, "paper").points
+    return next(p for p in points if (p.rung, p.unit, p.cores, p.freq_hz) == (4, unit, 1, freq_hz))
+
+
+@pytest.mark.parametrize(("unit", "ghz"), [(u, f) for u, rows in NANO.table.items() for f in rows])
+def test_the_four_nano_rows_of_the_table(unit: str, ghz: float) -> None:
+    point = full_network("jetson_nano", unit, round(ghz * 1e9))
+    time_s, power_w, energy_j = NANO.table[unit][ghz]
+    assert point.latency_mean_s == pytest.approx(time_s, rel=0.05)
+    assert point.power_w == pytest.approx(power_w, rel=0.05)
+    assert point.energy_j == pytest.approx(energy_j, rel=0.05)
+
+
+def test_5w_shares_its_points_with_maxn() -> None:
+    shared = ((u.name, f) for u in load_board("jetson_nano_5w").spec.units for f in _freqs(u.clock))
+    for unit, freq_hz in shared:
+        assert full_network("jetson_nano_5w", unit, freq_hz) == full_network("jetson_nano", unit, freq_hz)
+
+
+def _freqs(clock: str) -> tuple[float, ...]:
+    return load_board("jetson_nano_5w").spec.clock(clock).freqs_hz
+
+
+@pytest.mark.parametrize("name", NANO_NAMES)
+def test_the_shipped_profile_is_what_the_script_builds(name: str, tmp_path: Path) -> None:
+    save_profile(build_profile(load_board(name)), tmp_path / f"{name}-paper.csv")
+    for suffix in (".csv", ".toml"):
+        built = (tmp_path / f"{name}-paper{suffix}").read_text()
+        assert built == profile_path(name, "paper").with_suffix(suffix).read_text()
+
+
+@pytest.mark.parametrize("name", NANO_NAMES)
+def test_the_laws_are_monotone(name: str) -> None:
+    spec = load_board(name).spec
+    points = {(p.rung, p.unit, p.cores, p.freq_hz): p for p in open_profile(spec, "paper").points}
+    for (rung, unit, cores, freq_hz), p in points.items():
+        freqs = spec.clock(spec.unit(unit).clock).freqs_hz
+        if freq_hz != freqs[-1]:
+            faster = points[rung, unit, cores, freqs[freqs.index(freq_hz) + 1]]
+            assert faster.latency_mean_s < p.latency_mean_s and faster.power_w > p.power_w
+        if rung > 1:
+            smaller = points[rung - 1, unit, cores, freq_hz]
+            assert smaller.latency_mean_s < p.latency_mean_s and smaller.energy_j < p.energy_j
+        if cores > 1:
+            fewer = points[rung, unit, cores - 1, freq_hz]
+            assert fewer.latency_mean_s > p.latency_mean_s and fewer.power_w < p.power_w
+
+
+def test_boards_with_a_paper_profile() -> None:
+    assert set(LAWS) == {n for n in board_names() if profile_path(n, "paper").exists()}
