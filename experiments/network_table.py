@@ -2,6 +2,7 @@
 
 python experiments/network_table.py
 python experiments/network_table.py --ladders alexnet-paper runs/mine
+python experiments/network_table.py --alone runs/mine-1 runs/mine-2     # rungs trained by themselves, to compare with
 python experiments/network_table.py --random
 
 Accuracies are read from `ladder.json`, where the exported model was measured; everything else is measured here, in a
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +43,7 @@ TRAINING = "training.json"
 FULL = (64, 192, 384, 256, 256)  # of the papers' layout
 QUARTERS = (1, 2, 3, 4)
 BACK_TO_BACK_VISITS = 60
+Alone = tuple[NetConfig, float]  # a rung and all below it, and its accuracy where it was trained by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ class Args:
 
     ladders: tuple[str, ...] = ()
     """ladder folders or names of the zoo (default: the whole zoo)"""
+    alone: tuple[Path, ...] = ()
+    """run folders of train_dnn.py --scheme alone: their accuracies stand beside those of the same rungs"""
     random: bool = False
     """measure the papers' layout in every connectivity with random weights instead, which says nothing of accuracy
     and everything of speed"""
@@ -79,7 +84,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="powerband-table-") as work:
             names = args.ladders or tuple(sorted(p.parent.name for p in ZOO.glob(f"*/{LADDER_FILE}")))
             folders = random_ladders(Path(work)) if args.random else [ladder_folder(name) for name in names]
-            print(markdown([measure(folder, network_config(folder)) for folder in told(folders)]))
+            alone = [alone_accuracy(folder) for folder in args.alone]
+            print(markdown([measure(folder, network_config(folder)) for folder in told(folders)], alone))
     except NetworkError as error:
         raise InputError(str(error)) from None
     return 0
@@ -100,6 +106,22 @@ def network_config(folder: Path) -> NetConfig:
     except (ValueError, KeyError, TypeError):
         raise NetworkError.at(path, "is no training record", want="one written by train_dnn.py") from None
     return NetConfig.from_json(found, f"{path}, network")
+
+
+def alone_accuracy(folder: Path) -> Alone:
+    """The network of a run of scheme `alone`, and its accuracy; NetworkError where the run is none or not finished."""
+    config = network_config(folder)  # refuses what is no record
+    record = json.loads(read_bytes(folder / TRAINING))
+    if record.get("config", {}).get("scheme") != "alone" or not record.get("rungs"):
+        want = "a finished run of train_dnn.py --scheme alone"
+        raise NetworkError.at(folder / TRAINING, "is no rung trained alone", want=want)
+    return config, float(record["rungs"][-1]["accuracy"])
+
+
+def beside(config: NetConfig, rung: int, alone: Sequence[Alone]) -> str:
+    """Accuracy of a ladder's rung (from 0) where it was trained alone, for the table."""
+    smaller = replace(config, widths=config.widths[: rung + 1])
+    return ", ".join(f"{100 * accuracy:.2f}" for other, accuracy in alone if other == smaller) or "-"
 
 
 def random_ladders(work: Path) -> list[Path]:
@@ -135,18 +157,20 @@ def measure(folder: Path, config: NetConfig) -> Speed:
     )
 
 
-def markdown(speeds: list[Speed]) -> str:
+def markdown(speeds: list[Speed], alone: Sequence[Alone] = ()) -> str:
     """Two tables: a row per rung, and a row per ladder."""
     lines = [
-        "| ladder | rung | accuracy % | confidence | M MACs | weights kB | ms, one thread | torch / ncnn |",
-        "|---|---|---|---|---|---|---|---|",
+        "| ladder | rung | accuracy % | trained alone % | confidence | M MACs | weights kB | ms, one thread "
+        "| torch / ncnn |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for s in speeds:
         for k, rung in enumerate(s.ladder.rungs):
             accuracy = f"{100 * rung.accuracy:.2f}" if rung.accuracy else "-"
             confidence = f"{rung.confidence:.3f}" if rung.confidence else "-"
             costs = (f"{rung.macs / 1e6:.1f}", f"{rung.bytes / 1e3:.0f}", f"{1e3 * s.latencies_s[k]:.3f}")
-            lines.append(_row(s.ladder.name, rung.name, accuracy, confidence, *costs, f"{s.beside_torch[k]:.1f}"))
+            known = (accuracy, beside(s.config, k, alone), confidence)
+            lines.append(_row(s.ladder.name, rung.name, *known, *costs, f"{s.beside_torch[k]:.1f}"))
     lines += [
         "",
         "| ladder | time, largest / smallest | switch, 200 frames/s | switch, back to back | upgrade 1 to 2 "
@@ -156,8 +180,8 @@ def markdown(speeds: list[Speed]) -> str:
     for s in speeds:
         ratios = (s.latencies_s[-1] / s.latencies_s[0], s.switch, s.switch_back_to_back, s.upgrade[0])
         separate, nested = s.separate_bytes / s.model_bytes, s.nested_bytes / s.model_bytes
-        beside = f"{nested:.2f}" if s.config.connectivity == "group" else "-"
-        memory = (f"{s.model_bytes / 1e6:.2f}", f"{separate:.2f}", beside, f"{s.resident_bytes / 1e6:.1f}")
+        of_nested = f"{nested:.2f}" if s.config.connectivity == "group" else "-"
+        memory = (f"{s.model_bytes / 1e6:.2f}", f"{separate:.2f}", of_nested, f"{s.resident_bytes / 1e6:.1f}")
         lines.append(_row(s.ladder.name, *(f"{ratio:.2f}" for ratio in ratios), *memory))
     return "\n".join(lines)
 
