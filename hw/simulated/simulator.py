@@ -144,6 +144,8 @@ class Simulator:
                 rng = np.random.default_rng(seeds[k])
                 self._gain[:, lane] = 1 + spread * rng.standard_normal(self._rails, dtype=np.float32)
                 self._noise[lane] = rng.integers(2**32, dtype=np.uint32)
+        # intervals handed out keep what they hold
+        self.granted, self._before_w = self.granted.copy(), self._before_w.copy()
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
         self._phase[index] = 0

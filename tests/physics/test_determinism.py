@@ -16,11 +16,11 @@ from hw.simulated.simulator import Interval, Simulator
 SEED = 40
 
 
-@pytest.fixture(scope="module")
-def task() -> Task:
+@pytest.fixture(scope="module", params=[False, True], ids=["the nominal board", "boards that differ"])
+def task(request: pytest.FixtureRequest) -> Task:
     base = open_task("xu3", family="held_out")
     short = scenario_set("train", base.model.spec, base.profile, 5)
-    return Task(model=base.model, profile=base.profile, scenarios=tuple(short))
+    return Task(model=base.model, profile=base.profile, scenarios=tuple(short), vary=request.param)
 
 
 def actions(task: Task, steps: int) -> npt.NDArray[np.int64]:
@@ -46,7 +46,7 @@ def test_single_env_and_batch_agree_over_three_episodes(task: Task, lanes: int) 
             finals[k] = info["final_obs"]
     assert len(finals) == 2
     for lane in range(min(lanes, 3)):
-        env = ControlEnv(SimBoard(task.model, task.profile), task.profile, task.scenarios)
+        env = ControlEnv(SimBoard(task.model, task.profile, vary=task.vary), task.profile, task.scenarios)
         row, _ = env.reset(seed=SEED + lane)
         np.testing.assert_allclose(row, batch_obs[0][lane], atol=1e-6)
         for k, action in enumerate(chosen):
@@ -64,7 +64,7 @@ def test_same_seed_again_and_another_seed(task: Task) -> None:
     chosen = actions(task, 40)
 
     def trace(seed: int) -> npt.NDArray[np.float64]:
-        env = ControlEnv(SimBoard(task.model, task.profile), task.profile, task.scenarios)
+        env = ControlEnv(SimBoard(task.model, task.profile, vary=task.vary), task.profile, task.scenarios)
         env.reset(seed=seed)
         return np.array([env.step(a)[1] for a in chosen])
 
