@@ -14,7 +14,7 @@ from hw.simulated.simulator import Interval, Simulator
 MODEL = load_board("xu3")
 PROFILE = open_profile(MODEL, None)
 N = 4000
-KNOBS = np.array([[0], [MODEL.spec.placements.index(("a7", 1))], [0], [16]], np.intp)  # A15 at 1.8 GHz
+KNOBS = np.array([[0], [MODEL.spec.placements.index(("a7", 1))], [10], [16]], np.intp)  # A7 1.2, A15 1.8 GHz
 
 
 def fly(*, vary: bool, busy: float = 0.0, seconds: float = 0.5, seed: int = 0) -> tuple[Simulator, Interval]:
@@ -36,7 +36,7 @@ def spread(values: npt.NDArray[np.float32]) -> float:
 def test_the_nominal_board_is_always_the_same() -> None:
     _, interval = fly(vary=False, busy=3.0, seconds=5.0)
     assert max(spread(watts) for watts in interval.exact_power_w) < 0.02
-    assert spread(interval.latency_mean_s) < 0.02  # jitter of frames
+    assert spread(interval.latency_mean_s) < 0.025  # one frame, 2 % of jitter
 
 
 def test_dynamic_power_goes_with_the_square_of_the_voltage() -> None:
