@@ -45,7 +45,7 @@ def _demanded(now: Floats) -> dict[str, Floats]:
 
 
 class Bank:
-    """Scenarios as one array: a column per row of a scenario, and the interval at which the next row starts."""
+    """Scenarios as one array, (rows, columns), and for each row the interval at which the next one starts."""
 
     def __init__(self, scenarios: Sequence[Scenario], interval_s: float) -> None:
         """Pad all scenarios to the longest; ValueError where there is none."""
@@ -77,7 +77,7 @@ class Bank:
             values[LOAD:, i, :m] = s.load[k].T
             change[i, : m - 1] = starts[i][k[1:]]
         self.rows = rows
-        self.values = values.reshape(columns, -1)
+        self.values = values.reshape(columns, -1).T.copy()  # a row lies in one piece: moving to one is one look-up
         self.change = change.reshape(-1)
 
 
@@ -123,15 +123,14 @@ class Batch:
         self._changes_at = np.zeros(n, np.intp)  # the interval at which the next row starts
         self._ends_at = np.zeros(n, np.intp)
         self._seeded = False
-        self.now = np.zeros((self.bank.values.shape[0], n), np.float32)
-        self._columns = np.arange(len(self.now))[:, None] * n  # where a column starts in it
+        self.now = np.zeros((self.bank.values.shape[1], n), np.float32)
         spec = model.spec
         watts = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.simulator.start_temp_c)
         self._start_j = np.array([watts[r] * spec.interval_s for r in spec.rails], np.float32)
         self._no_final = np.zeros((0, codec.observation_size), np.float32)
         first_rows = np.arange(len(self.bank.scenarios)) * self.bank.rows
         # (scenarios, d): what the first interval of each is entered with
-        self._at_start = self._observe_start(self.bank.values.take(first_rows, axis=1))
+        self._at_start = self._observe_start(self.bank.values.take(first_rows, axis=0).T)
 
     def reset(self, seed: int | Sequence[int | None] | None = None) -> Floats:
         """Start an episode in every lane; lane i of an integer seed s gets s + i, None goes on."""
@@ -161,8 +160,7 @@ class Batch:
         """Bring these rows of the bank into force."""
         self._row[lanes] = rows
         self._changes_at[lanes] = self.bank.change.take(rows)
-        now = self.now.reshape(-1)  # a scatter into one dimension is faster than into two
-        now[self._columns + lanes] = self.bank.values.take(rows, axis=1)
+        self.now[:, lanes] = self.bank.values.take(rows, axis=0).T
 
     def _observe(self, interval: Interval) -> Floats:
         """What all lanes see: the interval behind them and the demand before them."""
