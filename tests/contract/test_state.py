@@ -1,0 +1,333 @@
+"""A machine is left as it was found, whatever ends the one who changed it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from hw.errors import Flaky, InputError, Refused
+from hw.real.state import BOOT_ID, FOLDER, LOCK, Hold, held_by, load_state, put_back, restore, state_file
+from hw.real.sysfs import Sysfs
+
+POLICY = "sys/devices/system/cpu/cpufreq/policy0"
+GPU = "sys/class/devfreq/gpu"
+FILES = {
+    f"{POLICY}/scaling_governor": "schedutil",
+    f"{POLICY}/scaling_min_freq": "200000",
+    f"{POLICY}/scaling_max_freq": "1400000",
+    f"{GPU}/min_freq": "76800000",
+    f"{GPU}/max_freq": "921600000",
+    "sys/enable": "0",
+}
+CHANGED = {
+    f"{POLICY}/scaling_governor": "userspace",
+    f"{POLICY}/scaling_min_freq": "1200000",
+    f"{POLICY}/scaling_max_freq": "1200000",
+    f"{GPU}/max_freq": "153600000",
+    "sys/enable": "1",
+}
+
+
+def put(root: Path, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text + "\n")
+
+
+def shown(root: Path) -> dict[str, str]:
+    return {path: (root / path).read_text().strip() for path in FILES}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    put(tmp_path, FILES)
+    put(tmp_path, {BOOT_ID: "boot-1"})
+    return tmp_path
+
+
+@pytest.fixture
+def hold(root: Path) -> Iterator[Hold]:
+    hold = Hold(Sysfs(root), "xu3")
+    yield hold
+    hold.release()
+
+
+def take(hold: Hold, root: Path) -> None:
+    hold.take(lambda: shown(root))
+
+
+# ---- putting back ----
+
+
+class Kernel(Sysfs):
+    """An old kernel, which refuses a lowest limit above the highest; the moment's limits must always be in order."""
+
+    def write(self, path: str, text: str) -> None:
+        folder, _, name = path.rpartition("/")
+        if name in ("scaling_min_freq", "scaling_max_freq"):
+            limits = {n: int(self.read(f"{folder}/{n}")) for n in ("scaling_min_freq", "scaling_max_freq")}
+            limits[name] = int(text)
+            if limits["scaling_min_freq"] > limits["scaling_max_freq"]:
+                raise Refused(f"{path}: Invalid argument")
+        if name == "scaling_setspeed" and self.read(f"{folder}/scaling_governor") != "userspace":
+            raise Refused(f"{path}: Invalid argument")
+        super().write(path, text)
+
+
+LIMITS = [(low, high) for low, high in product((200, 600, 1000, 1400), repeat=2) if low <= high]
+
+
+@pytest.mark.parametrize("found", LIMITS)
+@pytest.mark.parametrize("left", LIMITS)
+def test_limits_go_back_in_an_order_that_the_kernel_takes(
+    tmp_path: Path, found: tuple[int, int], left: tuple[int, int]
+) -> None:
+    low, high = f"{POLICY}/scaling_min_freq", f"{POLICY}/scaling_max_freq"
+    put(tmp_path, {low: str(left[0]), high: str(left[1])})
+    assert put_back(Kernel(tmp_path), {low: str(found[0]), high: str(found[1])}) == []
+    assert [int((tmp_path / path).read_text()) for path in (low, high)] == list(found)
+
+
+def test_a_speed_that_was_set_needs_its_governor_first(tmp_path: Path) -> None:
+    values = {f"{POLICY}/scaling_setspeed": "600000", f"{POLICY}/scaling_governor": "userspace"}
+    put(tmp_path, {f"{POLICY}/scaling_setspeed": "<unsupported>", f"{POLICY}/scaling_governor": "ondemand"})
+    assert put_back(Kernel(tmp_path), values) == []
+    assert (tmp_path / f"{POLICY}/scaling_setspeed").read_text() == "600000\n"
+
+
+def test_what_is_as_it_was_is_not_written(root: Path) -> None:
+    transcript: list[str] = []
+    put(root, {"sys/enable": "1"})
+    assert put_back(Sysfs(root, transcript=transcript), FILES) == []
+    assert transcript == ["sys/enable = 0"]
+
+
+def test_one_file_that_cannot_be_put_back_does_not_keep_the_others(root: Path) -> None:
+    put(root, CHANGED)
+    (root / GPU / "max_freq").unlink()
+    left = put_back(Sysfs(root), FILES)
+    assert len(left) == 1
+    assert "max_freq: there is no such file" in left[0]
+    put(root, {f"{GPU}/max_freq": FILES[f"{GPU}/max_freq"]})
+    assert shown(root) == FILES
+
+
+# ---- the hold ----
+
+
+def test_saved_before_the_first_change_and_gone_after_the_last(hold: Hold, root: Path) -> None:
+    take(hold, root)
+    saved = load_state(state_file(root))
+    assert saved == hold.saved
+    assert saved.values == FILES
+    assert (saved.board, saved.pid, saved.boot_id, saved.root) == ("xu3", os.getpid(), "boot-1", str(root))
+    put(root, CHANGED)
+    hold.release()
+    assert shown(root) == FILES
+    assert not state_file(root).exists()
+    put(root, CHANGED)
+    hold.release()
+    assert shown(root) == shown(root) | CHANGED, "twice is fine, and the second does nothing"
+
+
+def test_signals_are_as_before(hold: Hold, root: Path) -> None:
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    take(hold, root)
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] != before
+    hold.release()
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
+
+
+def test_nothing_is_left_where_it_cannot_be_saved(hold: Hold, root: Path) -> None:
+    (root / "run").write_text("in the way")
+    with pytest.raises(Refused, match=r"cannot keep the board's state there: .*; run as root, or: sudo install -d"):
+        take(hold, root)
+    (root / "run").unlink()
+    take(hold, root)  # it can be tried again
+
+
+def test_a_board_that_cannot_be_read_is_not_held(hold: Hold, root: Path) -> None:
+    (root / POLICY / "scaling_governor").unlink()
+    with pytest.raises(FileNotFoundError):
+        take(hold, root)
+    assert not state_file(root).exists()
+    put(root, FILES)
+    take(hold, root)
+
+
+def test_the_next_start_puts_back_what_a_dead_one_left(root: Path) -> None:
+    fly(root, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert shown(root) == shown(root) | CHANGED
+    hold = Hold(Sysfs(root), "xu3")
+    take(hold, root)
+    assert load_state(state_file(root)).values == FILES, "what was found at first, not what the dead one left"
+    hold.release()
+    assert shown(root) == FILES
+
+
+def test_a_setting_that_does_not_go_back_is_told_and_kept(hold: Hold, root: Path) -> None:
+    take(hold, root)
+    (root / "sys/enable").unlink()
+    with pytest.raises(Flaky, match=r"xu3: not put back: .*enable: there is no such file; kept in .*state\.json"):
+        hold.release()
+    assert state_file(root).exists()
+    put(root, FILES)
+    hold.release()
+    assert not state_file(root).exists()
+
+
+# ---- another process ----
+
+SCRIPT = """
+import os, signal, sys, time
+from hw.errors import PowerbandError
+from hw.real.state import Hold
+from hw.real.sysfs import Sysfs
+sysfs, files, changed = Sysfs(sys.argv[1]), {files!r}, {changed!r}
+hold = Hold(sysfs, "xu3")
+try:
+    hold.take(lambda: {{path: sysfs.read(path) for path in files}})
+except PowerbandError as error:
+    sys.exit(str(error))
+for path, text in changed.items():
+    sysfs.write(path, text)
+print("changed", flush=True)
+{end}
+"""
+
+
+def fly(root: Path, end: str) -> subprocess.CompletedProcess[str]:
+    """Take and change the board in another process, then `end`."""
+    return subprocess.run(script(root, end), capture_output=True, text=True, check=False, timeout=60)
+
+
+def script(root: Path, end: str) -> list[str]:
+    return [sys.executable, "-c", SCRIPT.format(files=list(FILES), changed=CHANGED, end=end), str(root)]
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("", 0),
+        ("sys.exit(3)", 3),
+        ("raise RuntimeError", 1),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", -signal.SIGTERM),
+        ("os.kill(os.getpid(), signal.SIGHUP); time.sleep(60)", -signal.SIGHUP),
+        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT),
+    ],
+)
+def test_every_end_puts_it_back(root: Path, end: str, status: int) -> None:
+    done = fly(root, end)
+    assert done.stdout == "changed\n", done.stderr
+    assert done.returncode == status
+    assert shown(root) == FILES
+    assert not state_file(root).exists()
+
+
+def test_a_child_that_dies_leaves_the_board_alone(root: Path) -> None:
+    code = (
+        "pid = os.fork()\n"
+        "if not pid:\n    signal.raise_signal(signal.SIGTERM)\n"
+        "os.waitpid(pid, 0)\n"
+        "print(sysfs.read('sys/enable'), flush=True)"
+    )
+    assert fly(root, code).stdout == "changed\n1\n"
+    assert shown(root) == FILES
+
+
+def test_a_handler_of_the_program_still_hears_the_signal(root: Path) -> None:
+    code = SCRIPT.replace(
+        "hold = Hold", "signal.signal(signal.SIGTERM, lambda *_: (print('heard'), sys.exit(5)))\nhold = Hold"
+    ).format(files=list(FILES), changed=CHANGED, end="signal.raise_signal(signal.SIGTERM); time.sleep(60)")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (5, "changed\nheard\n")
+    assert shown(root) == FILES
+
+
+def test_a_second_controller_is_refused_in_one_line(root: Path) -> None:
+    with subprocess.Popen(script(root, "time.sleep(60)"), stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "changed\n"
+        second = fly(root, "")
+        assert second.returncode == 1
+        assert second.stderr == (
+            f"xu3: another controller holds this board (process {first.pid}, board xu3); end it first\n"
+        )
+        assert held_by(root) == f"process {first.pid}, board xu3"
+        assert shown(root) == shown(root) | CHANGED
+        first.terminate()
+    assert shown(root) == FILES
+    assert held_by(root) is None
+
+
+def test_restored_within_a_second_of_a_kill(root: Path) -> None:
+    with subprocess.Popen(script(root, "time.sleep(60)"), stdout=subprocess.PIPE, text=True) as flying:
+        assert flying.stdout is not None
+        flying.stdout.readline()
+        began = time.monotonic()
+        flying.kill()
+        flying.wait()
+        saved = restore(state_file(root))
+        assert time.monotonic() - began < 1.0
+    assert (saved.board, saved.pid) == ("xu3", flying.pid)
+    assert shown(root) == FILES
+    assert not state_file(root).exists()
+    assert held_by(root) is None, "the lock dies with its process"
+
+
+def test_the_controller_ends_well_where_a_supervisor_was_first(hold: Hold, root: Path) -> None:
+    take(hold, root)
+    put(root, CHANGED)
+    restore(state_file(root))
+    assert shown(root) == FILES
+    put(root, {"sys/enable": "1"})  # one last write of a controller that did not know
+    hold.release()
+    assert shown(root) == FILES
+
+
+# ---- files that are not as they should be ----
+
+
+def test_after_a_boot_nothing_is_written(root: Path) -> None:
+    fly(root, "os.kill(os.getpid(), signal.SIGKILL)")
+    put(root, {BOOT_ID: "boot-2"})
+    restore(state_file(root))
+    assert shown(root) == shown(root) | CHANGED
+    assert not state_file(root).exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "not json", '{"board": "xu3"}', "null", "{changed}"])
+def test_a_file_that_is_no_state_is_one_line(hold: Hold, root: Path, text: str) -> None:
+    wrong = {"sys/enable": 1}
+    good = {"board": "xu3", "root": str(root), "pid": 1, "boot_id": "boot-1", "when": "now", "values": wrong}
+    (root / FOLDER).mkdir(parents=True)
+    state_file(root).write_text(json.dumps(good) if text == "{changed}" else text)
+    for attempt in (lambda: restore(state_file(root)), lambda: take(hold, root)):
+        with pytest.raises(InputError, match=r"state\.json: is no saved state of a board; look at"):
+            attempt()
+    assert shown(root) == FILES
+
+
+def test_no_file_to_restore(root: Path) -> None:
+    with pytest.raises(InputError, match=r"state\.json: cannot be read"):
+        restore(state_file(root))
+
+
+def test_nobody_holds_a_board_that_was_never_held(root: Path) -> None:
+    assert held_by(root) is None
+    put(root, {f"{FOLDER}/{LOCK}": "process 1, board xu3"})
+    assert held_by(root) is None, "a lock file that nobody has locked"
+    with contextlib.suppress(FileNotFoundError):
+        state_file(root).unlink()
