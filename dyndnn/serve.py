@@ -6,33 +6,39 @@ python -m dyndnn.serve --ladder DIR                      # frames and commands o
 
 Leans on NumPy and ncnn alone. Frames: see `dyndnn.frames`. With `--rate` they arrive like a camera's, on time and
 round and round, whether or not the worker keeps up: first come, first served, a frame that cannot start before its
-deadline is dropped. Latency runs from arrival to result. Without `--rate`, one follows the other.
+deadline is dropped. Latency runs from arrival to result. Without `--rate`, one follows the other. With `--batch N` a
+frame is N pictures in a row, shared among the threads, and one line tells of all.
 
 Standard input, where `--frames` is not given, or `--commands` is: a line each,
 
     frame PATH [LABEL]     serve a file                 rung NAME     deadline S|none     anytime on|off
-    raw BYTES [LABEL]      serve that many bytes,       rate HZ       threads N           cpus 0-3,6
-                           which follow the line        powersave all|little|big          quit
+    raw BYTES [LABEL]      serve that many bytes,       rate HZ|none  threads N           cpus 0-3,6
+                           which follow the line        hold on|off   batch N             quit
+                                                        powersave all|little|big
 
 each answered by a line that repeats the command or holds an "error". Its end ends the worker. A bad frame or command
-costs one line with "error"; the exit status is 0, or 2 where anything was refused.
+costs one line with "error"; the exit status is 0, or 2 where anything was refused. `rate`, `hold` (no frames arrive)
+and `batch` are of the frames of `--frames`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import select
 import sys
 import time
-from itertools import count
+from pathlib import Path
 from typing import NoReturn
 
+from dyndnn.camera import camera
+from dyndnn.commands import Commands, Over
+from dyndnn.crew import Crew
 from dyndnn.errors import NetworkError
-from dyndnn.frames import Source, open_frames, raw_frame, read_frame
+from dyndnn.frames import open_frames, raw_frame, read_frame
 from dyndnn.ladder import ladder_folder, load_ladder
 from dyndnn.network import Network
 from dyndnn.worker import (
+    MAX_BATCH,
     MAX_RATE_HZ,
     MAX_THREADS,
     POWERSAVE,
@@ -47,10 +53,8 @@ from dyndnn.worker import (
 
 __all__ = ["Network", "main"]
 
-MAX_LINE = 2**16
 MAX_RAW = 2**28
 INPUT_STATUS, INTERRUPT_STATUS = 2, 130
-ROUNDING_S = 1e-6  # arrival times are sums of periods
 
 
 def main(words: list[str] | None = None) -> int:
@@ -78,11 +82,17 @@ def _run(args: argparse.Namespace) -> Worker:
         deadline_s=None if args.deadline is None else number("--deadline", args.deadline, 1e6),
         rate_hz=None if args.rate is None else number("--rate", args.rate, MAX_RATE_HZ),
         anytime=args.anytime,
+        hold=args.hold,
+        batch=whole("--batch", args.batch, MAX_BATCH),
     )
     if args.anytime and args.deadline is None:
         raise NetworkError.at("--anytime", "needs a deadline", want="give one with --deadline")
-    if args.frames is None and (args.rate or args.count or args.seconds):
-        raise NetworkError.at("--frames", "is missing", want="--rate, --count and --seconds go with it")
+    if args.anytime and settings.batch > 1:
+        raise NetworkError.at("--anytime", "serves pictures one by one", want="leave --batch out")
+    if args.frames is None and (args.rate or args.count or args.seconds or args.hold or settings.batch > 1):
+        raise NetworkError.at("--frames", "is missing", want="--rate, --count, --seconds, --hold and --batch need it")
+    if args.hold and not args.commands:
+        raise NetworkError.at("--hold", "would hold for ever", want="--commands, for hold off")
     limit = None if args.count is None else whole("--count", args.count, 10**9)
     seconds = None if args.seconds is None else number("--seconds", args.seconds, 1e9)
     source = None if args.frames is None else open_frames(args.frames)
@@ -91,59 +101,25 @@ def _run(args: argparse.Namespace) -> Worker:
         pin(args.cpus)
     if args.powersave:
         powersave(args.powersave)
-    worker = Worker(folder, settings, _emit, threads=cores, half=args.half, lean=args.lean)
-    worker.ready()
-    if source is None:
-        _listen(worker, Commands())
-    else:
-        if limit is None and seconds is None and not args.commands:
-            limit = len(source)
-        _camera(worker, source, Commands() if args.commands else None, limit, seconds)
+    words = ["--ladder", str(folder.absolute()), "--frames", str(Path(args.frames or "").absolute())]
+    crew = Crew([*words, *(["--half"] if args.half else []), *(["--lean"] if args.lean else [])])
+    worker = Worker(folder, settings, _emit, crew=crew, threads=cores, half=args.half, lean=args.lean)
+    try:
+        worker.ready()
+        if source is None:
+            _listen(worker, Commands())
+        else:
+            if limit is None and seconds is None and not args.commands:
+                limit = -(-len(source) // settings.batch)
+            camera(worker, source, Commands() if args.commands else None, limit, seconds)
+    finally:
+        crew.close()
     return worker
 
 
 def _emit(record: dict[str, object]) -> None:
     sys.stdout.write(json_line(record))
     sys.stdout.flush()
-
-
-class _Over(Exception):
-    """Standard input ended, or said quit."""
-
-
-class Commands:
-    """Lines, and the bytes that follow some of them, as they come on standard input."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def line(self, timeout_s: float | None) -> str | None:
-        """The next line, or None where none came in time (None: wait for it); _Over at the end."""
-        end_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while b"\n" not in self._buffer:
-            self._buffer = self._buffer[:MAX_LINE]  # no command is longer: what is left of it will be refused
-            left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
-            if not select.select([0], [], [], left_s)[0]:
-                return None
-            self._read()
-        text, _, self._buffer = self._buffer.partition(b"\n")
-        line = text.decode("utf-8", "replace").strip()
-        if line == "quit":
-            raise _Over
-        return line
-
-    def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
-        while len(self._buffer) < size:
-            self._read()
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
-        return data
-
-    def _read(self) -> None:
-        part = os.read(0, 2**20)
-        if not part:
-            raise _Over
-        self._buffer += part
 
 
 def _listen(worker: Worker, commands: Commands) -> None:
@@ -153,7 +129,7 @@ def _listen(worker: Worker, commands: Commands) -> None:
             line = commands.line(None)
             if line:
                 _hear(worker, commands, line)
-    except _Over:
+    except Over:
         pass
 
 
@@ -185,46 +161,6 @@ def _labelled(text: str) -> tuple[str, int | None]:
     return text, None
 
 
-def _camera(
-    worker: Worker, source: Source, commands: Commands | None, limit: int | None, seconds: float | None
-) -> None:
-    """Frames of a source, on a clock where there is a rate, else one after the other, until told to stop."""
-    start_s = arrived_s = time.monotonic()
-    try:
-        for k in count() if limit is None else range(limit):
-            if seconds is not None and max(arrived_s, time.monotonic()) - start_s >= seconds - ROUNDING_S:
-                break
-            i = k % len(source)
-            try:
-                frame = source.load(i)  # while waiting for its time: a camera has it in memory
-            except NetworkError as error:
-                _wait(worker, commands, arrived_s)
-                worker.refuse(str(error), source.names[i])
-            else:
-                _wait(worker, commands, arrived_s)
-                if worker.settings.rate_hz is None:
-                    arrived_s = time.monotonic()
-                next_s = arrived_s + (1 / worker.settings.rate_hz if worker.settings.rate_hz else float("inf"))
-                worker.serve(frame, arrived_s, next_s=next_s, name=source.names[i], label=source.labels[i])
-            arrived_s = arrived_s + 1 / worker.settings.rate_hz if worker.settings.rate_hz else time.monotonic()
-    except _Over:
-        pass
-
-
-def _wait(worker: Worker, commands: Commands | None, until_s: float) -> None:
-    """Let time pass, obeying commands meanwhile; those that are there are obeyed in any case."""
-    while True:
-        left_s = max(0.0, until_s - time.monotonic())
-        if commands is None:
-            time.sleep(left_s)
-            return
-        line = commands.line(left_s)
-        if line is None:
-            return
-        if line:
-            worker.obey(line)
-
-
 class _OneLine(argparse.ArgumentParser):
     """argparse with errors as every command of ours words them."""
 
@@ -237,6 +173,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ladder", required=True, metavar="DIR", help="folder with ladder.json, or a name of the zoo")
     parser.add_argument("--frames", metavar="PATH", help=".npy, .npz, .ppm, .pgm or a folder (default: stdin)")
     parser.add_argument("--rate", metavar="HZ", help="frames arrive like a camera's (default: one after the other)")
+    parser.add_argument("--batch", default="1", metavar="N", help="pictures of --frames that make a frame (default: 1)")
     parser.add_argument("--rung", metavar="NAME", help="rung, by name or by number from 1 (default: the smallest)")
     parser.add_argument("--deadline", metavar="S", help="from arrival to result; later is a miss")
     parser.add_argument("--anytime", action="store_true", help="start at --rung, upgrade while time is left")
@@ -249,6 +186,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", metavar="N", help="stop after N frames (default: each once)")
     parser.add_argument("--seconds", metavar="S", help="stop after S seconds")
     parser.add_argument("--commands", action="store_true", help="obey standard input beside --frames")
+    parser.add_argument("--hold", action="store_true", help="no frames until the command: hold off")
     return parser.parse_args(words)
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from typing import Any
 import ncnn
 import numpy as np
 
+from dyndnn.crew import Crew
 from dyndnn.errors import NetworkError
+from dyndnn.frames import Source
 from dyndnn.network import Frame, Network, softmax
 
 POWERSAVE = {"all": 0, "little": 1, "big": 2}  # clusters, as ncnn numbers them
@@ -28,6 +30,7 @@ WARM_UPS = 3
 FORGET = 0.1  # how fast the price of an upgrade falls; it rises at once
 MAX_RATE_HZ = 1e6
 MAX_THREADS = 256
+MAX_BATCH = 100_000
 MAX_COMMAND = 80  # characters; no command is longer
 
 Emit = Callable[[dict[str, object]], None]
@@ -41,6 +44,8 @@ class Settings:
     deadline_s: float | None = None  # from arrival to result
     rate_hz: float | None = None  # of a camera-like clock; None: as fast as they are served
     anytime: bool = False  # start at `rung`, upgrade while time is left
+    hold: bool = False  # no frame of the clock arrives
+    batch: int = 1  # pictures that make up a frame
 
 
 def number(name: str, text: str, most: float) -> float:
@@ -68,18 +73,21 @@ class Worker:
     Times are those of `time.monotonic`, seconds.
     """
 
-    def __init__(self, directory: str | Path, settings: Settings, emit: Emit, **options: Any) -> None:
-        """Options are those of `Network.load`."""
+    def __init__(
+        self, directory: str | Path, settings: Settings, emit: Emit, *, crew: Crew | None = None, **options: Any
+    ) -> None:
+        """Options are those of `Network.load`. `crew`: who helps with frames of several pictures."""
         self.settings = settings
         self.refused = 0
         self._directory, self._options, self._emit = directory, options, emit
+        self._crew, self._threads = crew, int(options.get("threads", 1))
         self._frames = self._served = self._dropped = self._missed = self._labelled = self._right = 0
         self._latencies_s: deque[float] = deque(maxlen=KEPT_LATENCIES)
         self.load()
 
     def load(self) -> None:
         """Load the network, again where the number of threads changed (ncnn lays out the weights by it); warm up."""
-        self.network = Network.load(self._directory, **self._options)
+        self.network = Network.load(self._directory, **{**self._options, "threads": self._own_threads})
         shape = self.network.ladder.input.shape
         rungs = len(self.network.ladder.rungs)
         prices = np.empty((WARM_UPS, rungs))
@@ -91,8 +99,21 @@ class Worker:
                 row[k] = time.monotonic() - start_s
         self._price_s: list[float] = prices.min(0).tolist()  # of rung k for a frame that stands at rung k - 1
 
+    @property
+    def _own_threads(self) -> int:
+        """Threads of a picture: one where frames of several are shared instead."""
+        return 1 if self.settings.batch > 1 else self._threads
+
+    def _arrange(self) -> None:
+        """Have the threads or helpers that the settings ask for."""
+        if self.network.threads != self._own_threads:
+            self.load()
+        if self._crew is not None and self.settings.batch > 1:
+            self._crew.grow(self._threads - 1)
+
     def ready(self) -> None:
         """Say that frames may come."""
+        self._arrange()
         ladder = self.network.ladder
         rungs = [rung.name for rung in ladder.rungs]
         told = {"ready": ladder.name, "pid": os.getpid(), "rungs": rungs, "rung": rungs[self.settings.rung]}
@@ -127,18 +148,48 @@ class Worker:
             return
         shares = softmax(logits)
         choice = int(shares.argmax())
-        missed = end_s > deadline_s
-        told = {**self._count(name), "rung": self.network.ladder.rungs[rung].name, "class": choice}
-        told |= {"confidence": round(float(shares[choice]), 6)} | ({} if label is None else {"label": label})
-        times = {"arrived_s": arrived_s, "wait_s": start_s - arrived_s, "service_s": end_s - start_s}
-        told |= {key: round(value, 7) for key, value in {**times, "latency_s": end_s - arrived_s}.items()}
-        self._emit({**told, "missed": missed})
-        self._served += 1
-        self._missed += missed
-        self._latencies_s.append(end_s - arrived_s)
+        told = {"class": choice, "confidence": round(float(shares[choice]), 6)}
+        self._told(name, rung, told | ({} if label is None else {"label": label}), arrived_s, start_s, end_s)
         if label is not None:
             self._labelled += 1
             self._right += choice == label
+
+    def serve_batch(self, source: Source, first: int, arrived_s: float) -> None:
+        """Serve a frame of several pictures of a source, from place `first` on; it is done with its last.
+
+        Where there are more threads than one, each takes its share of the pictures. The line tells how many `images`
+        and, of those with a label, how many were `right`, in place of a class. A bad picture refuses the frame.
+        """
+        start_s = time.monotonic()
+        name = source.names[first % len(source)]
+        if self.settings.deadline_s is not None and start_s >= arrived_s + self.settings.deadline_s:
+            self._drop(arrived_s, name)
+            return
+        rung, crew = self.settings.rung, self._crew or Crew(())
+        try:
+            tally = crew.serve(self.network, source, rung, first, self.settings.batch, self._threads - 1)
+        except NetworkError as error:
+            self.refuse(str(error), name)
+            return
+        end_s = time.monotonic()
+        told = {"images": tally.images, "confidence": round(tally.confidence / tally.images, 6)}
+        told |= {"labelled": tally.labelled, "right": tally.right}
+        self._told(name, rung, told, arrived_s, start_s, end_s)
+        self._labelled += tally.labelled
+        self._right += tally.right
+
+    def _told(
+        self, name: str, rung: int, told: Mapping[str, object], arrived_s: float, start_s: float, end_s: float
+    ) -> None:
+        """The line of a frame that was served, and its share of the counts."""
+        missed = self.settings.deadline_s is not None and end_s > arrived_s + self.settings.deadline_s
+        times = {"arrived_s": arrived_s, "wait_s": start_s - arrived_s, "service_s": end_s - start_s}
+        rounded = {key: round(value, 7) for key, value in {**times, "latency_s": end_s - arrived_s}.items()}
+        line = {**self._count(name), "rung": self.network.ladder.rungs[rung].name, **told, **rounded}
+        self._emit({**line, "missed": missed})
+        self._served += 1
+        self._missed += missed
+        self._latencies_s.append(end_s - arrived_s)
 
     def refuse(self, problem: str, name: str = "") -> None:
         """Count a frame that is none, in one line."""
@@ -178,20 +229,32 @@ class Worker:
                 raise NetworkError.at("deadline", "anytime needs one", want="anytime off comes first")
             settings.deadline_s = None if value == "none" else number(word, value, 1e6)
         elif word == "rate":
-            settings.rate_hz = number(word, value, MAX_RATE_HZ)
+            settings.rate_hz = None if value == "none" else number(word, value, MAX_RATE_HZ)
+        elif word == "hold":
+            if value not in ("on", "off"):
+                raise NetworkError.at("hold", "not usable", value=value, want="on or off")
+            settings.hold = value == "on"
+        elif word == "batch":
+            size = whole(word, value, MAX_BATCH)
+            if settings.anytime and size > 1:
+                raise NetworkError.at("batch", "anytime serves pictures one by one", want="anytime off comes first")
+            settings.batch = size
+            self._arrange()
         elif word == "anytime":
             if value not in ("on", "off") or (value == "on" and settings.deadline_s is None):
                 raise NetworkError.at("anytime", "not usable", value=value, want="on or off; on needs a deadline")
+            if value == "on" and settings.batch > 1:
+                raise NetworkError.at("anytime", "serves pictures one by one", want="batch 1 comes first")
             settings.anytime = value == "on"
         elif word == "threads":
-            self._options["threads"] = whole(word, value, MAX_THREADS)
-            self.load()
+            self._threads = whole(word, value, MAX_THREADS)
+            self._arrange()
         elif word == "cpus":
             pin(value)
         elif word == "powersave":
             powersave(value)
         else:
-            want = "rung, deadline, rate, anytime, threads, cpus, powersave, frame, raw or quit"
+            want = "rung, deadline, rate, hold, batch, anytime, threads, cpus, powersave, frame, raw or quit"
             raise NetworkError.at("command", "unknown", value=word, want=want)
 
     def summary(self) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hw.clip import at_least, at_most
 from hw.errors import InputError
+from hw.profile import need_power
 from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
 
 Floats = npt.NDArray[np.float32]
@@ -55,7 +56,11 @@ class Codec:
     """
 
     def __init__(self, spec: BoardSpec, profile: Profile, action_view: ActionView = "multi") -> None:
-        """Read what is needed of the profile: accuracies, latencies and typical time and energy of a frame."""
+        """Read what is needed of the profile: accuracies, latencies and typical time and energy of a frame.
+
+        Raises Missing for a profile without power.
+        """
+        need_power(profile)
         latency = np.array([p.latency_mean_s for p in profile.points])
         energy = np.array([p.energy_j for p in profile.points])
         self._build(
@@ -185,6 +190,8 @@ class Codec:
         out[rails + 3] = served
         np.multiply(seen.temp_c, _PER_50_K, out=out[rails + 4])
         out[rails + 4] -= _ONE
+        if not self.spec.thermal_nodes:  # missing, so it says nothing
+            out[rails + 4] = 0.0
         out[rails + 5] = seen.throttled
         row = rails + 6
         after = row + 2 * len(self._rungs)
@@ -215,7 +222,7 @@ class Codec:
             latency_mean_s=one(telemetry.latency_mean_s),
             latency_p95_s=one(telemetry.latency_p95_s),
             energy_j=np.array([[np.nan if energy is None else energy[r]] for r in self.spec.rails], f32),
-            temp_c=one(max(telemetry.temp_c.values())),
+            temp_c=one(max(telemetry.temp_c.values(), default=None)),
             utilisation=np.array([[telemetry.utilisation[u.name]] for u in self.spec.units], f32),
             peak_utilisation=np.array([[telemetry.peak_utilisation[u.name]] for u in self.spec.units], f32),
             throttled=np.array([telemetry.throttled]),

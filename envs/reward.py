@@ -208,7 +208,7 @@ def interval_terms(
         switched_rung=old.rung != new.rung,
         switched_place=(old.unit, old.cores) != (new.unit, new.cores),
         switched_freq=dict(old.freqs_hz) != dict(new.freqs_hz),
-        temp_c=max(now.temp_c.values()),
+        temp_c=max(now.temp_c.values(), default=-math.inf),
         throttled=now.throttled,
         weights=weights,
     )

@@ -85,7 +85,7 @@ def episode_row(
         energy_per_frame_j=float(energy_j.sum()) / max(arrived, 1.0),
         latency_mean_s=_mean(_known([t.latency_mean_s for t in record]), served),
         latency_p95_s=latency_p95_s(record),
-        temp_max_c=max(max(t.temp_c.values()) for t in record),
+        temp_max_c=max(max(t.temp_c.values(), default=math.nan) for t in record),
         throttled_share=sum(t.throttled for t in record) / len(record),
         switches=sum(t.switched for t in record),
         reward_mean=float(interval_rewards(first, record, demands, profile, weights).mean()),

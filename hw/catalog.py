@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from hw.boardfile import BoardModel, board_names, load_board
 from hw.errors import InputError
-from hw.profile import open_profile
+from hw.profile import need_power, open_profile
 from hw.simulated.board import SimBoard
 from hw.types import Profile
 
@@ -80,6 +80,7 @@ def open_board(
     if backend == "real":
         return _open_real(name, model, profile, shadow)
     chosen = profile if isinstance(profile, Profile) else open_profile(model, profile)
+    need_power(chosen)
     if backend == "sim":
         return SimBoard(model, chosen, vary=vary)
     from hw.real.emulated import EmulatedBoard, Emulation  # here: what only simulates needs no sockets

@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from hw.boardfile import BoardModel, load_board
-from hw.errors import InputError
+from hw.errors import InputError, Missing
 from hw.files import Row, atomic_write_files, number, read_bytes, read_table, whole
 from hw.sidecar import read_sidecar, sidecar_text
 from hw.types import BoardSpec, OperatingPoint, Profile
@@ -159,6 +160,15 @@ def _csv(profile: Profile) -> bytes:
     return stream.getvalue().encode("utf-8")
 
 
+def need_power(profile: Profile) -> None:
+    """Raise Missing for a profile without power: it was measured on a board that has no meter."""
+    if any(math.isnan(p.power_w) for p in profile.points):
+        raise Missing(
+            f"profile {profile.name!r} of {profile.board} has no power: the board has no meter; profile it again with "
+            "--power-model to have a modelled one"
+        )
+
+
 def pareto_front(points: Iterable[OperatingPoint]) -> list[OperatingPoint]:
     """The points that no other beats in both mean latency and energy per frame, fastest first.
 
@@ -196,7 +206,8 @@ def _point(path: Path, row: Row, spec: BoardSpec, described: Profile) -> Operati
             value=cells["freq_hz"],
             want=f"in Hz, one of {', '.join(f'{f:g}' for f in clock.freqs_hz)}",
         )
-    mean, std, p95, power = (number(path, line, name, cells[name], low=0.0) for name in MEASURES)
+    mean, std, p95 = (number(path, line, name, cells[name], low=0.0) for name in MEASURES[:3])
+    missing = described.provenance.get("power") == "missing"
     if mean == 0.0:
         column, want = "latency_mean_s", "a number above 0"
         raise InputError.at(path, "too low", line=line, column=column, value=cells[column], want=want)
@@ -216,15 +227,19 @@ def _point(path: Path, row: Row, spec: BoardSpec, described: Profile) -> Operati
         latency_mean_s=mean,
         latency_std_s=std,
         latency_p95_s=p95,
-        power_w=power,
-        rail_power_w=_rails(path, row, spec.rails),
+        power_w=_watts(path, row, "power_w", missing),
+        rail_power_w={r: _watts(path, row, f"power_{r}_w", missing) for r in spec.rails},
         samples=samples,
     )
 
 
-def _rails(path: Path, row: Row, rails: Sequence[str]) -> dict[str, float]:
+def _watts(path: Path, row: Row, column: str, missing: bool) -> float:
+    """A power, or NaN for an empty cell where the sidecar says that power is missing: it is in all of them then."""
     line, cells = row
-    return {r: number(path, line, f"power_{r}_w", cells[f"power_{r}_w"], low=0.0) for r in rails}
+    if missing and cells[column]:
+        problem = "the .toml says that power is missing"
+        raise InputError.at(path, problem, line=line, column=column, value=cells[column], want="an empty cell")
+    return math.nan if missing else number(path, line, column, cells[column], low=0.0)
 
 
 def _words(key: Key) -> str:
@@ -233,5 +248,5 @@ def _words(key: Key) -> str:
 
 
 def _shortest(value: float) -> str:
-    """The shortest text that reads back as the same number, whole numbers without a point."""
-    return repr(float(value)).removesuffix(".0")
+    """The shortest text that reads back as the same number, whole numbers without a point; "" for NaN: missing."""
+    return "" if math.isnan(value) else repr(float(value)).removesuffix(".0")

@@ -15,13 +15,15 @@ from hw.files import read_text
 from hw.types import Kind, Profile, Rung
 
 KEYS = ("board", "name", "kind", "how", "when", "sensor_rate_hz", "checksum", "rungs")
+POWER = ("measured", "modelled", "missing")
 RUNG_KEYS = ("name", "accuracy", "accuracy_source", "macs", "bytes")
 
 
 def read_sidecar(path: Path, board: str) -> Profile:
     """What the sidecar says, as a Profile without points yet; InputError where it is missing or malformed.
 
-    `provenance` holds `how`, `when`, `sensor_rate_hz` and `accuracy_source` (a tuple, one text per rung).
+    `provenance` holds `how`, `when`, `sensor_rate_hz`, `power` (one of POWER, only where it is not the profile's
+    kind: a board without a meter) and `accuracy_source` (a tuple, one text per rung).
     """
     if not path.is_file():
         raise InputError.at(path, "missing: a profile needs this file beside its .csv")
@@ -30,13 +32,17 @@ def read_sidecar(path: Path, board: str) -> Profile:
         raw: dict[str, object] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError.at(path, f"not a TOML file: {error}") from None
-    _check_keys(path, raw, KEYS, "")
+    _check_keys(path, {"power": raw.get("kind"), **raw}, (*KEYS, "power"), "")
     texts = {key: _text(path, raw, key, "") for key in ("board", "name", "kind", "how", "when", "checksum")}
     if texts["board"] != board:
         raise InputError.at(path, "is of another board", column="board", value=texts["board"], want=f"here {board!r}")
     if texts["kind"] not in ("measured", "modelled"):
         want = "'measured' or 'modelled'"
         raise InputError.at(path, "unknown kind", column="kind", value=texts["kind"], want=want)
+    power = _text(path, {"power": texts["kind"], **raw}, "power", "")
+    if power not in POWER or (power == "measured" and texts["kind"] == "modelled"):
+        want = f"one of {', '.join(POWER)}; nothing is measured in a modelled profile"
+        raise InputError.at(path, "cannot be", column="power", value=power, want=want)
     if not re.fullmatch("[0-9a-f]{64}", texts["checksum"]):
         want = "the SHA-256 of the .csv in hexadecimal"
         raise InputError.at(path, "not a checksum", column="checksum", value=texts["checksum"], want=want)
@@ -54,6 +60,7 @@ def read_sidecar(path: Path, board: str) -> Profile:
             "how": texts["how"],
             "when": texts["when"],
             "sensor_rate_hz": _number(path, raw, "sensor_rate_hz", "", math.inf),
+            **({} if power == texts["kind"] else {"power": power}),
             "accuracy_source": tuple(
                 _text(path, table, "accuracy_source", f" of rung {i}") for i, table in enumerate(tables, 1)
             ),
@@ -72,7 +79,7 @@ def sidecar_text(profile: Profile) -> str:
     sources = (sources,) * len(profile.rungs) if isinstance(sources, str) else tuple(cast(tuple[str], sources))
     if len(sources) != len(profile.rungs):
         raise InputError(f"profile {profile.name!r}: {len(sources)} accuracy sources, {len(profile.rungs)} rungs")
-    head = {
+    head: dict[str, object] = {
         "board": profile.board,
         "name": profile.name,
         "kind": profile.kind,
@@ -81,6 +88,8 @@ def sidecar_text(profile: Profile) -> str:
         "sensor_rate_hz": float(cast(float, told["sensor_rate_hz"])),
         "checksum": profile.checksum,
     }
+    if told.get("power", profile.kind) != profile.kind:
+        head["power"] = told["power"]
     lines = [f"{key} = {_value(value)}" for key, value in head.items()]
     for rung, source in zip(profile.rungs, sources, strict=True):
         values = (rung.name, float(rung.accuracy), source, float(rung.macs), float(rung.bytes))

@@ -179,7 +179,7 @@ class OperatingPoint:
     latency_mean_s: float
     latency_std_s: float
     latency_p95_s: float
-    power_w: float  # the unit's own rail while it serves frames back to back
+    power_w: float  # the unit's own rail while it serves frames back to back; NaN where the board has no meter
     rail_power_w: Mapping[str, float]
     samples: int  # 0 where modelled
 

@@ -25,6 +25,8 @@ LIGHT = (
     "hw.real.board",
     "hw.real.emulated",
     "hw.real.emulator",
+    "hw.real.host",
+    "hw.real.workplan",
     "hw.simulated.board",
     "envs.codec",
     "envs.reward",

@@ -1,0 +1,139 @@
+"""Helpers that share a frame of many pictures: `python -m dyndnn.crew`, a process each, with one thread.
+
+ncnn's own threads wait for each other at every layer, which small networks lose by and which a limited processor pays
+for twice, since they wait busily. Pictures of a frame need not wait for each other at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dyndnn.errors import NetworkError
+from dyndnn.frames import Source, open_frames
+from dyndnn.network import Network, softmax
+
+CLONE = Path(__file__).resolve().parent.parent
+
+
+class Tally:
+    """What came of some pictures: how many, how many of them labelled and right, and the sum of confidences."""
+
+    def __init__(self, images: int = 0, labelled: int = 0, right: int = 0, confidence: float = 0.0) -> None:
+        self.images, self.labelled, self.right, self.confidence = images, labelled, right, confidence
+
+    def add(self, other: Tally) -> None:
+        """Count another one's pictures too."""
+        self.images += other.images
+        self.labelled += other.labelled
+        self.right += other.right
+        self.confidence += other.confidence
+
+
+def serve_pictures(network: Network, source: Source, rung: int, places: Sequence[int]) -> Tally:
+    """Serve pictures of a source, one after the other; NetworkError where one of them is none."""
+    if not places:
+        return Tally()
+    logits = np.stack([network.begin(source.load(place)).upto(rung) for place in places])
+    shares = softmax(logits)
+    labels = [source.labels[place] for place in places]
+    known = [int(choice) == label for choice, label in zip(shares.argmax(1), labels, strict=True) if label is not None]
+    return Tally(len(places), len(known), sum(known), float(shares.max(1).sum()))
+
+
+class Crew:
+    """Helper processes with a network and the frames each."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        """`words`: the options of a helper."""
+        self._words = list(words)
+        self._helpers: list[subprocess.Popen[bytes]] = []
+
+    def grow(self, size: int) -> None:
+        """Have so many at least; new ones are ready when this returns. NetworkError where one does not start."""
+        fresh = []
+        while len(self._helpers) < size:
+            words = [sys.executable, "-m", "dyndnn.crew", *self._words]
+            # found as this module was, and not in anybody else's folder
+            helper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CLONE)
+            self._helpers.append(helper)
+            fresh.append(helper)
+        for helper in fresh:
+            self._line(helper)
+
+    def serve(self, network: Network, source: Source, rung: int, first: int, count: int, size: int) -> Tally:
+        """`count` pictures from place `first` on, round and round, shared with `size` helpers.
+
+        Raises NetworkError where a picture is none or a helper died; the helpers are gone then.
+        """
+        self.grow(size)
+        share = count // (size + 1)
+        own = count - share * size
+        try:
+            for k, helper in enumerate(self._helpers[:size]):
+                assert helper.stdin is not None
+                helper.stdin.write(f"{rung} {first + own + k * share} {share}\n".encode())
+                helper.stdin.flush()
+            tally = serve_pictures(network, source, rung, _places(source, first, own))
+            for helper in self._helpers[:size]:
+                images, labelled, right, confidence = self._line(helper).split()
+                tally.add(Tally(int(images), int(labelled), int(right), float(confidence)))
+        except (NetworkError, OSError, ValueError) as error:
+            self.close()  # what they would say next belongs to this frame
+            raise NetworkError(str(error)) from None
+        return tally
+
+    def close(self) -> None:
+        """End them all."""
+        for helper in self._helpers:
+            for pipe in (helper.stdin, helper.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            helper.wait()
+        self._helpers = []
+
+    def _line(self, helper: subprocess.Popen[bytes]) -> str:
+        assert helper.stdout is not None
+        line = helper.stdout.readline().decode("utf-8", "replace").strip()
+        if not line or line.startswith("error"):
+            raise NetworkError(line.removeprefix("error: ") or "a helper died")
+        return line
+
+
+def _places(source: Source, first: int, count: int) -> list[int]:
+    return [(first + k) % len(source) for k in range(count)]
+
+
+def main() -> int:
+    """Serve what the lines of standard input say, RUNG FIRST COUNT, until it ends; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m dyndnn.crew", description="A helper of dyndnn.serve.")
+    parser.add_argument("--ladder", required=True)
+    parser.add_argument("--frames", required=True)
+    parser.add_argument("--half", action="store_true")
+    parser.add_argument("--lean", action="store_true")
+    args = parser.parse_args()
+    try:
+        network = Network.load(args.ladder, threads=1, half=args.half, lean=args.lean)
+        source = open_frames(args.frames)
+        print("ready", flush=True)
+        for line in sys.stdin:
+            rung, first, count = (int(word) for word in line.split())
+            tally = serve_pictures(network, source, rung, _places(source, first, count))
+            print(tally.images, tally.labelled, tally.right, tally.confidence, flush=True)
+    except NetworkError as error:
+        print("error: " + " ".join(str(error).split()), flush=True)
+        return 2
+    except (BrokenPipeError, KeyboardInterrupt):
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

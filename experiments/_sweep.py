@@ -1,0 +1,253 @@
+"""Measures a board point by point, in a journal that survives a power cut, and makes the profile of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hw.errors import Flaky, InputError
+from hw.profile import Key
+from hw.real.board import LinuxBoard
+from hw.real.worker import ProcessWorker
+from hw.types import BoardSpec, Demand, Knobs, OperatingPoint, Telemetry
+
+BACK_TO_BACK = Demand(
+    rate_hz=math.inf, deadline_s=math.inf, accuracy_min=0.0, energy_budget_j=math.inf, goal="max_accuracy"
+)
+NOTHING = Demand(rate_hz=0.0, deadline_s=math.inf, accuracy_min=0.0, energy_budget_j=math.inf, goal="min_energy")
+WARM_S = 30.0  # no first frame takes so long
+COOL_K, COOL_S = 5.0, 60.0  # a point begins at most so far above the first one's temperature, or after so long
+TRIES = 3  # of a point: throttled, or the worker died
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How long a point is measured, each time."""
+
+    frames: int
+    least_s: float
+    most_s: float  # with two frames at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One measurement of a point."""
+
+    key: Key
+    repeat: int
+    service_s: tuple[float, ...]  # per frame, from start to result
+    energy_j: Mapping[str, float] | None  # per rail, over `seconds`
+    seconds: float
+    temp_c: float | None  # of the hottest node, at the end
+
+    def line(self) -> str:
+        """As a line of the journal."""
+        rung, unit, cores, freq_hz = self.key
+        where = {"rung": rung, "unit": unit, "cores": cores, "freq_hz": freq_hz, "repeat": self.repeat}
+        rest = {"energy_j": self.energy_j, "seconds": self.seconds, "temp_c": self.temp_c}
+        return json.dumps({**where, "service_s": self.service_s, **rest}) + "\n"
+
+
+class Journal:
+    """Samples on disk, a line each, written out before the next point begins."""
+
+    def __init__(self, path: Path, head: Mapping[str, object]) -> None:
+        """Go on with the journal at `path`, or begin one; `head`: what must be the same for both.
+
+        Half a line at its end (a power cut) is dropped. Raises InputError where it is one of another sweep or no
+        journal, or cannot be written.
+        """
+        self.path = path
+        self.samples: list[Sample] = []
+        first = json.dumps({"sweep": head}, sort_keys=True)
+        try:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            whole = text[: text.rfind("\n") + 1]
+            lines = whole.splitlines()
+            if lines and lines[0] != first:
+                want = "the same options as before, or a new folder"
+                raise InputError.at(path, "is of a sweep with other options", line=1, want=want)
+            self.samples = [_sample(path, n, line) for n, line in enumerate(lines[1:], 2)]
+            if text != whole:
+                with path.open("r+b") as stream:
+                    stream.truncate(len(whole.encode()))
+            self._stream = path.open("a", encoding="utf-8")
+            if not lines:
+                self._append(first + "\n")
+        except OSError as error:
+            raise InputError.at(path, f"cannot be written: {error.strerror or error}") from None
+
+    def add(self, sample: Sample) -> None:
+        """Keep a sample. Raises InputError where the disk is full."""
+        self.samples.append(sample)
+        try:
+            self._append(sample.line())
+        except OSError as error:
+            raise InputError.at(self.path, f"cannot be written: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _append(self, line: str) -> None:
+        self._stream.write(line)
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+
+def _sample(path: Path, number: int, line: str) -> Sample:
+    try:
+        raw = json.loads(line)
+        return Sample(
+            key=(int(raw["rung"]), str(raw["unit"]), int(raw["cores"]), float(raw["freq_hz"])),
+            repeat=int(raw["repeat"]),
+            service_s=tuple(float(s) for s in raw["service_s"]),
+            energy_j=raw["energy_j"],
+            seconds=float(raw["seconds"]),
+            temp_c=raw["temp_c"],
+        )
+    except (ValueError, KeyError, TypeError):
+        raise InputError.at(path, "is no sample", line=number, want="delete this line, or name a new folder") from None
+
+
+def order(points: Sequence[Key], repeats: int, seed: int) -> list[tuple[Key, int]]:
+    """Every point once per repeat, in an order drawn anew for each: what drifts touches all points alike."""
+    rng = np.random.default_rng(seed)
+    return [(points[i], repeat) for repeat in range(repeats) for i in rng.permutation(len(points))]
+
+
+class Sweep:
+    """Measures points on a board that was reset."""
+
+    def __init__(self, board: LinuxBoard, worker: ProcessWorker, effort: Effort) -> None:
+        self._board, self._worker, self._effort = board, worker, effort
+        self._start_c: float | None = None
+
+    def run(self, todo: Sequence[tuple[Key, int]], journal: Journal, on_point: Callable[[Sample], None]) -> None:
+        """Measure what the journal does not hold yet. Raises what board and worker do, after some tries."""
+        done = {(sample.key, sample.repeat) for sample in journal.samples}
+        for key, repeat in todo:
+            if (key, repeat) in done:
+                continue
+            sample = self._tried(key, repeat)
+            journal.add(sample)
+            on_point(sample)
+
+    def _tried(self, key: Key, repeat: int) -> Sample:
+        for left in range(TRIES - 1, -1, -1):
+            self._cool(key)
+            try:
+                sample = self._measure(key, repeat)
+            except Flaky:
+                if not left:
+                    raise
+                continue
+            if sample is not None:
+                return sample
+        rung, unit, cores, freq_hz = key
+        raise Flaky(f"rung {rung} on {cores} cores of {unit}: throttled below {freq_hz / 1e6:.0f} MHz each time")
+
+    def _cool(self, key: Key) -> None:
+        """Wait, at the lowest clocks, until the board is about as cool as at the start."""
+        if not self._board.spec.thermal_nodes:
+            return
+        end_s = time.monotonic() + COOL_S
+        idle = knobs_of(self._board.spec, (1, key[1], key[2], 0.0))
+        while True:
+            hottest_c = hottest(self._board.step(idle, NOTHING))
+            if hottest_c is None:
+                return
+            self._start_c = hottest_c if self._start_c is None else self._start_c
+            if hottest_c <= self._start_c + COOL_K or time.monotonic() >= end_s:
+                return
+
+    def _measure(self, key: Key, repeat: int) -> Sample | None:
+        """A sample; None where the board throttled."""
+        knobs = knobs_of(self._board.spec, key)
+        from_s = time.monotonic()
+        end_s = from_s + WARM_S
+        while not (warm := self._frames(from_s)):
+            if time.monotonic() > end_s:
+                raise Flaky(f"rung {key[0]} on {key[2]} cores of {key[1]}: no frame was served in {WARM_S:.0f} s")
+            if self._board.step(knobs, BACK_TO_BACK).throttled:
+                return None
+        from_s = max(s + took for s, took in warm)
+        service_s: list[float] = []
+        readings: list[Telemetry] = []
+        begun_s = time.monotonic()
+        while True:
+            telemetry = self._board.step(knobs, BACK_TO_BACK)
+            if telemetry.throttled:
+                return None
+            readings.append(telemetry)
+            service_s += [took for _, took in self._frames(from_s)]
+            gone_s, count = time.monotonic() - begun_s, len(service_s)
+            if (count >= self._effort.frames and gone_s >= self._effort.least_s) or (
+                count >= 2 and gone_s >= self._effort.most_s
+            ):
+                break
+            if gone_s > self._effort.most_s + WARM_S:
+                raise Flaky(f"rung {key[0]} on {key[2]} cores of {key[1]}: {count} frames in {gone_s:.0f} s")
+        known = [t for t in readings if t.energy_j is not None]
+        rails = self._board.spec.rails
+        return Sample(
+            key=key,
+            repeat=repeat,
+            service_s=tuple(service_s),
+            energy_j={r: sum((t.energy_j or {})[r] for t in known) for r in rails} if known else None,
+            seconds=sum(t.interval_s for t in known or readings),
+            temp_c=hottest(readings[-1]),
+        )
+
+    def _frames(self, from_s: float) -> list[tuple[float, float]]:
+        """Start and service time of the frames of the last interval that started at or after `from_s`."""
+        started = [(f["arrived_s"] + f["wait_s"], f["service_s"]) for f in self._worker.frames]
+        return [(start_s, took_s) for start_s, took_s in started if start_s >= from_s]
+
+
+def hottest(telemetry: Telemetry) -> float | None:
+    """The hottest node's temperature (deg C); None where none is known."""
+    return max(telemetry.temp_c.values(), default=None)
+
+
+def knobs_of(spec: BoardSpec, key: Key) -> Knobs:
+    """A point as knobs: its unit's clock as it says, the others at their lowest."""
+    rung, unit, cores, freq_hz = key
+    freqs_hz = {c.name: c.freqs_hz[0] for c in spec.clocks}
+    clock = spec.clock(spec.unit(unit).clock)
+    freqs_hz[clock.name] = clock.freqs_hz[clock.nearest(freq_hz)]
+    return Knobs(rung=rung, unit=unit, cores=cores, freqs_hz=freqs_hz)
+
+
+def operating_point(spec: BoardSpec, key: Key, samples: Sequence[Sample]) -> OperatingPoint:
+    """All repeats of a point as one row; power is NaN where no repeat has energy."""
+    rung, unit, cores, freq_hz = key
+    service_s = np.concatenate([sample.service_s for sample in samples])
+    metered = [(sample.energy_j, sample.seconds) for sample in samples if sample.energy_j is not None]
+    seconds = sum(s for _, s in metered)
+    watts = {r: sum(e[r] for e, _ in metered) / seconds if metered else math.nan for r in spec.rails}
+    mean_s = float(service_s.mean())
+    return OperatingPoint(
+        rung=rung,
+        unit=unit,
+        cores=cores,
+        freq_hz=freq_hz,
+        latency_mean_s=_rounded(mean_s),
+        latency_std_s=_rounded(float(service_s.std(ddof=1)) if len(service_s) > 1 else 0.0),
+        # of few uneven frames the 95th percentile may lie below the mean
+        latency_p95_s=_rounded(max(mean_s, float(np.percentile(service_s, 95)))),
+        power_w=_rounded(watts[unit]),
+        rail_power_w={r: _rounded(w) for r, w in watts.items()},
+        samples=len(service_s),
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

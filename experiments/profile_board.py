@@ -1,0 +1,219 @@
+"""Profiles this machine: latency and power of a ladder at every operating point, measured.
+
+python experiments/profile_board.py --board host --ladder alexnet-paper --out runs/host-profile
+python experiments/profile_board.py --validate runs/host-profile/host-measured.csv
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from experiments._cli import main_guard, parse
+from experiments._profile_lint import lint
+from experiments._profile_setup import Setup, open_setup, other_work, set_up
+from experiments._progress import Bar
+from experiments._run import RunFolder, check_folder
+from experiments._sweep import Effort, Journal, Sample, Sweep, operating_point, order
+from hw.boardfile import load_board
+from hw.errors import InputError
+from hw.files import read_text
+from hw.profile import grid, load_profile, save_profile
+from hw.real.quota import FULL_PERIODS, PERIOD_S
+from hw.types import BoardSpec, OperatingPoint, Profile
+
+SCRIPT = "profile_board.py"
+JOURNAL = "samples.jsonl"
+NAME = "measured"
+QUIET = 0.1  # of its cores' time: a machine that is busier has other work
+FULL = Effort(frames=30, least_s=2.0, most_s=20.0)
+QUICK = Effort(frames=5, least_s=0.5, most_s=2.0)
+SHOWN = 5  # oddities
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The command line."""
+
+    board: str | None = None
+    """this machine: host, or the board that it is (xu3, jetson_nano, a .toml file)"""
+    out: Path | None = None
+    """folder for the profile; where it holds a part of one, that is gone on with"""
+    ladder: str | None = None
+    """network to serve: a name of the zoo or a folder with ladder.json (default: a busy loop in its place)"""
+    frames: Path | None = None
+    """pictures for the network, as dyndnn.serve takes them (default: noise)"""
+    repeats: int | None = None
+    """times that every point is measured, each time in a new order (default: 3, with --quick 1)"""
+    quick: bool = False
+    """fewer frames a point: minutes, and noisier"""
+    clock: str = "auto"
+    """host: cpufreq, quota, fixed, or the first of them that is there"""
+    cores: int | None = None
+    """host: how many of its cores (default: all)"""
+    power_model: bool = False
+    """host without a meter: power by a made-up law, marked as modelled"""
+    seed: int = 0
+    """of the order"""
+    validate: Path | None = None
+    """a profile to look through; nothing is measured"""
+
+
+def main() -> None:
+    """Run the command."""
+    config = parse(Config, __doc__ or "")
+    if config.validate is not None:
+        validate(config.validate, config.board)
+        return
+    if config.board is None or config.out is None:
+        missing = "--board" if config.board is None else "--out"
+        raise InputError(f"{missing} is missing; a sweep needs --board and --out, --validate a file alone")
+    if config.repeats is not None and config.repeats < 1:
+        raise InputError.at("--repeats", "too low", value=config.repeats, want="at least 1")
+    if config.seed < 0:
+        raise InputError.at("--seed", "too low", value=config.seed, want="at least 0")
+    measure(config, config.board, config.out)
+
+
+def measure(config: Config, board_name: str, out: Path) -> None:
+    """Sweep the board, or go on with it, and write its profile."""
+    check_folder(out, SCRIPT, again=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError.at(out, f"cannot be written: {error.strerror}", want="name another folder") from None
+    setup = set_up(
+        board_name,
+        out,
+        ladder=config.ladder,
+        frames=config.frames,
+        clock=config.clock,
+        cores=config.cores,
+        power_model=config.power_model,
+    )
+    spec = setup.model.spec
+    profile = Profile(name=NAME, board=spec.name, kind="measured", rungs=setup.rungs, points=())
+    effort = QUICK if config.quick else FULL
+    repeats = config.repeats or (1 if config.quick else 3)
+    head = {"board": spec.hash, "power_model": setup.power_model, **asdict(effort), **asdict(setup.plan)}
+    journal = Journal(out / JOURNAL, head)
+    todo = order(grid(spec, len(setup.rungs)), repeats, config.seed)
+    busy = other_work(setup.model)
+    if busy > QUIET:
+        print(f"This machine is {100 * busy:.0f} % busy with other work: what is measured is what that leaves.")
+    run = RunFolder(
+        out, SCRIPT, config=asdict(config), spec=spec, profile=profile, seeds={"order": config.seed}, again=True
+    )
+    with run:
+        board, worker = open_setup(setup, profile)
+        try:
+            board.reset()
+            with Bar(f"profiling {spec.name}", "points") as bar:
+                bar.update(len(journal.samples), len(todo))
+
+                def told(sample: Sample) -> None:
+                    rung, unit, cores, freq_hz = sample.key
+                    mean_ms = 1e3 * sum(sample.service_s) / len(sample.service_s)
+                    note = f"rung {rung}, {cores} x {unit} at {freq_hz / 1e6:.0f} MHz: {mean_ms:.1f} ms"
+                    bar.update(len(journal.samples), len(todo), note)
+
+                Sweep(board, worker, effort).run(todo, journal, told)
+            record = board.record
+        except KeyboardInterrupt:
+            kept = f"{len(journal.samples)} of {len(todo)} measurements are kept; the same command goes on"
+            print(kept, file=sys.stderr)
+            raise
+        finally:
+            board.close()
+            journal.close()
+        by_key = {sample.key: [s for s in journal.samples if s.key == sample.key] for sample in journal.samples}
+        points = tuple(operating_point(spec, key, by_key[key]) for key in grid(spec, len(setup.rungs)))
+        profile = replace(profile, points=points)
+        least = min(len(samples) for samples in by_key.values())
+        effort_told = f"{effort.frames} or more of them a time, or what {effort.most_s:g} s allow, {least} times each"
+        profile = replace(profile, provenance=provenance(setup, profile, record, worker.told, effort_told, busy))
+        path = out / f"{spec.name}-{NAME}.csv"
+        save_profile(profile, path)
+        profile = load_profile(path, spec)
+        run.note(profile={"name": NAME, "kind": profile.kind, "checksum": profile.checksum}, machine=record)
+    show(profile, spec, path)
+
+
+def provenance(
+    setup: Setup, profile: Profile, record: Mapping[str, object], worker: str, effort: str, busy: float
+) -> dict[str, object]:
+    """Where the numbers come from, in words."""
+    metered = not any(math.isnan(p.power_w) for p in profile.points)
+    power = ("modelled" if setup.power_model else "measured") if metered else "missing"
+    drivers = record["clocks"]
+    assert isinstance(drivers, dict)
+    clocks = "; ".join(f"{name} by {driver['driver']}" for name, driver in drivers.items())
+    quota = f" (a frame is sized to last {FULL_PERIODS} of its periods of {PERIOD_S:g} s or more)"
+    how = (
+        f"Measured by experiments/{SCRIPT}, kernel {record['kernel']}. Served by {worker}. Clocks: {clocks}"
+        f"{quota if setup.clock == 'quota' else ''}. Frames back to back, {effort}, in an order drawn anew each time; "
+        "latency from start to result; the first frame of a point is left out; a point begins within 5 K of the first "
+        f"one's temperature where there is a sensor. Power {power}: {record['meter']}. Other work took "
+        f"{100 * busy:.0f} % of the cores before the sweep."
+    )
+    accuracy = f"ladder {Path(setup.plan.ladder).name}, measured by ncnn on test images when it was exported"
+    if setup.plan.rounds:
+        accuracy += "; a busy loop does its work in proportion to the MACs"
+    found: dict[str, object] = {
+        "how": how,
+        "when": date.today().isoformat(),
+        "sensor_rate_hz": setup.sensor_rate_hz,
+        "accuracy_source": (accuracy,) * len(profile.rungs),
+    }
+    return found if power == "measured" else {**found, "power": power}
+
+
+def validate(path: Path, board: str | None) -> None:
+    """Load a profile, which refuses what is none, and say what is odd about it."""
+    if path.suffix != ".csv":
+        raise InputError.at(path, "is not a profile", want="name its .csv file")
+    if board is None:
+        sidecar = path.with_suffix(".toml")
+        try:
+            name = str(tomllib.loads(read_text(sidecar))["board"])
+        except (tomllib.TOMLDecodeError, KeyError):
+            raise InputError.at(sidecar, "does not say which board it is of", want='board = "NAME"') from None
+        beside = path.parent / f"{name}.toml"
+        board = str(beside) if beside.is_file() else name
+    spec = load_board(board).spec
+    profile = load_profile(path, spec)
+    oddities = list(lint(profile, spec))
+    for line in oddities:
+        print(f"odd: {line}")
+    frames = sum(p.samples for p in profile.points)
+    print(f"{path}: {profile.kind}, {len(profile.points)} points, {frames} frames, {len(oddities)} oddities")
+
+
+def show(profile: Profile, spec: BoardSpec, path: Path) -> None:
+    """A line per rung and placement: mean latency over the clock; then what is odd."""
+    for unit, cores in spec.placements:
+        freqs_hz = spec.clock(spec.unit(unit).clock).freqs_hz
+        print(f"{cores} x {unit}, mean latency in ms at " + " ".join(f"{f / 1e6:8.0f}" for f in freqs_hz) + " MHz")
+        for rung in profile.rungs:
+            row = [p for p in profile.points if (p.rung, p.unit, p.cores) == (rung.index, unit, cores)]
+            head = f"  rung {rung.index} ({rung.name})"
+            print(f"{head:<{len(f'{cores} x {unit}, mean latency in ms at ')}}" + _cells(row))
+    oddities = list(lint(profile, spec))
+    for line in oddities[:SHOWN]:
+        print(f"odd: {line}")
+    if len(oddities) > SHOWN:
+        print(f"... and {len(oddities) - SHOWN} more: --validate {path}")
+    print(f"Written: {path}")
+
+
+def _cells(row: list[OperatingPoint]) -> str:
+    return " ".join(f"{1e3 * p.latency_mean_s:8.2f}" for p in row)
+
+
+if __name__ == "__main__":
+    main_guard(main)

@@ -1,0 +1,86 @@
+"""Clocks of a machine that is no board: the cpufreq of all its cores as one, and none at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hw.errors import Missing
+from hw.real.clocks import Cpufreq
+
+
+class Together:
+    """The clocks of several cores as one: a frequency of it is one that all of them have."""
+
+    def __init__(self, drivers: Sequence[Cpufreq]) -> None:
+        """Cores that share a policy count once. Raises Missing where no frequency is common to all."""
+        self._drivers = list({driver.folder: driver for driver in drivers}.values())
+        common = set.intersection(*(set(driver.freqs_hz) for driver in self._drivers))
+        if not common:
+            raise Missing("these cores have no clock frequency in common, so they are not one unit")
+        self.freqs_hz = tuple(sorted(common))
+
+    @property
+    def limit_hz(self) -> float:
+        """The highest frequency that may be set on all of them now (Hz)."""
+        return min(driver.limit_hz for driver in self._drivers)
+
+    def record(self) -> dict[str, str]:
+        """What was found, of the first core's."""
+        return {**self._drivers[0].record(), "policies": str(len(self._drivers))}
+
+    def state(self) -> dict[str, str]:
+        """Every file that may change."""
+        return {path: text for driver in self._drivers for path, text in driver.state().items()}
+
+    def restore(self, state: Mapping[str, str]) -> None:
+        """Put back what `state` returned; Flaky where something cannot be put back."""
+        for driver in self._drivers:
+            driver.restore({path: text for path, text in state.items() if path.startswith(f"{driver.folder}/")})
+
+    def take(self, low_hz: float, high_hz: float) -> None:
+        """Take all of them over; Refused where the kernel keeps one."""
+        for driver in self._drivers:
+            driver.take(low_hz, high_hz)
+
+    def set(self, freq_hz: float) -> float:
+        """Set all of them; the lowest that was granted (Hz)."""
+        return min([driver.set(freq_hz) for driver in self._drivers])
+
+    def granted_hz(self) -> float:
+        """The lowest one in force (Hz)."""
+        return min(driver.granted_hz() for driver in self._drivers)
+
+
+class FixedClock:
+    """A clock that nobody can set: one step."""
+
+    def __init__(self, freq_hz: float) -> None:
+        """`freq_hz`: what that step is called."""
+        self.freqs_hz = (freq_hz,)
+
+    @property
+    def limit_hz(self) -> float:
+        """The step (Hz)."""
+        return self.freqs_hz[0]
+
+    def record(self) -> dict[str, str]:
+        """What was found: nothing."""
+        return {"path": "none", "driver": "none: one fixed step", "governor": "none", "set by": "nothing"}
+
+    def state(self) -> dict[str, str]:
+        """Nothing is changed."""
+        return {}
+
+    def restore(self, state: Mapping[str, str]) -> None:
+        """Nothing to put back."""
+
+    def take(self, low_hz: float, high_hz: float) -> None:
+        """Nothing to take."""
+
+    def set(self, freq_hz: float) -> float:
+        """The step (Hz), whatever was asked."""
+        return self.freqs_hz[0]
+
+    def granted_hz(self) -> float:
+        """The step (Hz)."""
+        return self.freqs_hz[0]

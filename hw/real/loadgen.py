@@ -1,0 +1,155 @@
+"""Background load on a real machine, pinned to the cores of its unit: busy cores, shares of one, memory traffic.
+
+Whole cores and memory are stress-ng's where it is installed, else burners of our own. Shares of a core are always a
+burner's: asked for half of a core that it has to share, stress-ng 0.15 took 30 % (measured), because it reckons in
+time that passes and not in time that it gets. Everything ends with us, also after a kill -9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+
+from hw.errors import Flaky, Refused
+from hw.real.guard import Pipes, end, start_guarded, start_python
+from hw.types import Load
+
+STRESS_NG = "stress-ng"
+SMALLEST = 1e-3  # of a core, or GB/s: less is none
+MOST_GBPS = 1e3
+ENDING_S = 5.0  # a program and its children have so long
+
+
+class _Burner:
+    """A process of `hw.real.burner`, and what it was told last."""
+
+    def __init__(self, cpus: Sequence[int]) -> None:
+        """Start one on these CPUs, idle."""
+        self._process = start_python(["-m", "hw.real.burner"])
+        try:
+            os.sched_setaffinity(self._process.pid, cpus)
+        except OSError as error:
+            self.end()
+            raise Refused(f"cores {_listed(cpus)}: no load can be put there: {error.strerror}") from None
+        self._told = ""
+
+    def burn(self, share: float, gbps: float) -> None:
+        """From now on; Flaky where the process died."""
+        told = f"{share:.4f} {gbps:.4f}\n"
+        if self._process.poll() is not None:
+            raise Flaky(f"a load process died (status {self._process.returncode})")
+        if told != self._told and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # the next call finds it dead
+                os.write(self._process.stdin.fileno(), told.encode())
+            self._told = told
+
+    def end(self) -> None:
+        """End the process."""
+        end(self._process)
+
+
+class ProcessLoad:
+    """Load from processes; see `hw.real.interfaces.LoadGenerator`."""
+
+    def __init__(self, cpus: Mapping[str, Sequence[int]], *, stress_ng: bool | None = None) -> None:
+        """`cpus` of every unit that can be loaded. `stress_ng`: whether to use it (None: where it is installed).
+
+        Raises Refused where it is asked for and not installed.
+        """
+        self._cpus = {unit: tuple(numbers) for unit, numbers in cpus.items()}
+        self._program = None if stress_ng is False else shutil.which(STRESS_NG)
+        if stress_ng and self._program is None:
+            raise Refused(f"{STRESS_NG} is not installed; install its package, or do without it")
+        self._burners: dict[str, list[_Burner]] = {}
+        self._stress: dict[tuple[str, ...], Pipes] = {}  # arguments -> process
+        self._ending: list[Pipes] = []
+        self._closed = False
+
+    @property
+    def told(self) -> str:
+        """What makes the load, for a record."""
+        return "own burners" if self._program is None else f"{STRESS_NG}, shares of a core by own burners"
+
+    def set(self, load: Load) -> None:
+        """From now on this load and no other.
+
+        Memory traffic counts bytes read and written; it costs a share of a core besides. The ambient temperature is
+        nobody's to set. Raises Refused where a unit is unknown, cannot be loaded or has fewer cores, Flaky where a
+        process of the load had died (all of it has ended then).
+        """
+        if self._closed:
+            raise Refused("the load generator is closed")
+        for unit, busy in load.busy.items():
+            if not busy:
+                continue
+            if unit not in self._cpus:
+                known = ", ".join(self._cpus) or "none"
+                raise Refused(f"load on {unit!r}: nothing here loads that unit; units that can be: {known}")
+            if not 0.0 <= busy <= len(self._cpus[unit]):
+                raise Refused(f"load of {busy!r} cores on {unit!r}, which has {len(self._cpus[unit])}")
+        if not 0.0 <= load.mem_gbps <= MOST_GBPS:
+            raise Refused(f"memory traffic of {load.mem_gbps!r} GB/s: want 0 to {MOST_GBPS:g}")
+        try:
+            self._set(load)
+        except Flaky:
+            self._end_all()
+            raise
+
+    def close(self) -> None:
+        """End every load; twice is fine."""
+        self._closed = True
+        self._end_all()
+
+    def _set(self, load: Load) -> None:
+        wanted: set[tuple[str, ...]] = set()
+        gbps = load.mem_gbps if load.mem_gbps >= SMALLEST else 0.0
+        first = next(iter(self._cpus), None)
+        for unit, cpus in self._cpus.items():
+            whole, share = divmod(load.busy.get(unit, 0.0), 1.0)
+            shares = [share] if share >= SMALLEST else []
+            memory = gbps if unit == first else 0.0
+            if self._program is None:
+                shares = [1.0] * int(whole) + shares
+            elif whole:
+                words = ("--cpu", f"{whole:.0f}", "--cpu-method", "int64")
+                wanted.add((*words, "--taskset", _listed(cpus)))
+            if memory and self._program is not None:
+                rate = f"{max(1, round(1e3 * memory))}"
+                size = ("--memrate", "1", "--memrate-bytes", "64m", "--memrate-rd-mbs", rate)
+                wanted.add((*size, "--memrate-wr-mbs", rate, "--taskset", _listed(cpus)))
+                memory = 0.0
+            self._burn(unit, shares, memory)
+        self._stress_with(wanted)
+
+    def _burn(self, unit: str, shares: Sequence[float], gbps: float) -> None:
+        burners = self._burners.setdefault(unit, [])
+        while len(burners) < max(len(shares), 1 if gbps else 0):
+            burners.append(_Burner(self._cpus[unit]))
+        for k, burner in enumerate(burners):
+            burner.burn(shares[k] if k < len(shares) else 0.0, gbps if k == 0 else 0.0)
+
+    def _stress_with(self, wanted: Collection[tuple[str, ...]]) -> None:
+        for words in [w for w, process in self._stress.items() if w not in wanted or process.poll() is not None]:
+            process = self._stress.pop(words)
+            status = process.poll()
+            assert process.stdin is not None
+            process.stdin.close()  # takes it a moment, which a controller need not wait for
+            self._ending = [p for p in (*self._ending, process) if p.poll() is None]
+            if status is not None:
+                raise Flaky(f"{STRESS_NG} {' '.join(words)} ended by itself (status {status})")
+        for words in [w for w in wanted if w not in self._stress]:
+            assert self._program is not None
+            self._stress[words] = start_guarded([self._program, *words, "--quiet", "--timeout", "0"])
+
+    def _end_all(self) -> None:
+        for process in (*self._stress.values(), *self._ending):
+            end(process, ENDING_S)
+        for burner in [b for burners in self._burners.values() for b in burners]:
+            burner.end()
+        self._stress, self._ending, self._burners = {}, [], {}
+
+
+def _listed(cpus: Sequence[int]) -> str:
+    return ",".join(map(str, cpus))

@@ -1,0 +1,229 @@
+"""profile_board.py as a person runs it: a tiny sweep of this very machine, a kill in the middle, and bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import _profile_lint, profile_board
+from experiments._sweep import Journal, Sample, operating_point, order
+from hw.boardfile import load_board
+from hw.errors import InputError, Missing
+from hw.profile import load_profile, need_power, save_profile
+from hw.real.state import FOLDER
+from hw.types import Profile
+
+SCRIPT = Path(profile_board.__file__)
+TINY = ("--board", "host", "--quick", "--clock", "fixed", "--cores", "1")  # 4 points
+TAKEN = "another controller holds this board"
+
+Done = subprocess.CompletedProcess[str]
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-W", "error", str(SCRIPT), *(str(w) for w in words)]
+
+
+def run(cwd: Path, *words: object) -> Done:
+    return subprocess.run(command(*words), cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def said_by(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], Done]:
+    """A folder of a sweep that was killed after its first point and gone on with; that point; what was said."""
+    if not os.access("/run", os.W_OK):
+        pytest.skip(f"a board's state is kept in /{FOLDER}, which this user may not make")
+    cwd = tmp_path_factory.mktemp("profile")
+    journal = cwd / "out" / "samples.jsonl"
+    end_s = time.monotonic() + 60
+    said = TAKEN
+    while TAKEN in said and time.monotonic() < end_s:  # another test flies this machine
+        with subprocess.Popen(command(*TINY, "--out", "out"), cwd=cwd, stderr=subprocess.PIPE, text=True) as process:
+            while len(lines(journal)) < 2 and time.monotonic() < end_s and process.poll() is None:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            said = process.stderr.read() if process.stderr else ""
+    before = lines(journal)
+    assert 2 <= len(before) <= 4, said
+    with journal.open("a") as stream:
+        stream.write('{"rung": 1, "un')  # what a power cut leaves
+    done = run(cwd, *TINY, "--out", "out")
+    while TAKEN in done.stderr and time.monotonic() < end_s:
+        done = run(cwd, *TINY, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    return cwd / "out", before, done
+
+
+def test_a_killed_sweep_is_gone_on_with(swept: tuple[Path, list[str], Done]) -> None:
+    out, before, done = swept
+    after = lines(out / "samples.jsonl")
+    assert after[: len(before)] == before and len(after) == 5  # its head and four points
+    assert {p.name for p in out.iterdir()} == {
+        *("host-measured.csv", "host-measured.toml", "host.toml", "worker.json", "samples.jsonl", "run.json")
+    }
+    assert "Written: out/host-measured.csv" in done.stdout
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "done" and record["machine"]["clocks"]["cpu"]["driver"] == "none: one fixed step"
+
+
+def test_the_profile_is_one(swept: tuple[Path, list[str], Done]) -> None:
+    out, _, _ = swept
+    spec = load_board(out / "host.toml").spec
+    profile = load_profile(out / "host-measured.csv", spec)
+    assert profile.kind == "measured" and len(profile.points) == len(profile.rungs) == 4
+    means = [p.latency_mean_s for p in profile.points]
+    assert all(p.samples >= 2 and p.latency_std_s > 0 for p in profile.points)
+    assert 0.005 < means[0] < 1.0 and means[3] > 1.5 * means[0]
+    how = str(profile.provenance["how"])
+    assert "busy loop in place of a network" in how and "one fixed step" in how and "order drawn anew" in how
+    if profile.provenance.get("power") == "missing":
+        with (out / "host-measured.csv").open(newline="") as stream:
+            assert {row["power_w"] + row["power_cpu_w"] for row in csv.DictReader(stream)} == {""}
+        with pytest.raises(Missing, match="has no power: the board has no meter"):
+            need_power(profile)
+
+
+def test_nothing_is_left_behind(swept: tuple[Path, list[str], Done]) -> None:
+    out, _, _ = swept
+    rounds = ",".join(str(n) for n in json.loads((out / "worker.json").read_text())["rounds"]).encode()
+    end_s = time.monotonic() + 10.0
+    while (left := [p for p in Path("/proc").glob("[0-9]*/cmdline") if rounds in said_by(p)]) and (
+        time.monotonic() < end_s
+    ):
+        time.sleep(0.1)
+    assert not left
+
+
+def test_validate(swept: tuple[Path, list[str], Done], tmp_path: Path) -> None:
+    out, _, _ = swept
+    done = run(tmp_path, "--validate", out / "host-measured.csv")
+    assert done.returncode == 0 and "measured, 4 points" in done.stdout, done.stderr
+    for name in ("host.toml", "host-measured.toml"):
+        (tmp_path / name).write_text((out / name).read_text())
+    text = (out / "host-measured.csv").read_text()
+    (tmp_path / "host-measured.csv").write_text(text.replace(",cpu,", ",gpu,", 1))
+    done = run(tmp_path, "--validate", "host-measured.csv")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "unknown unit" in done.stderr
+
+
+def test_other_options_need_another_folder(swept: tuple[Path, list[str], Done], tmp_path: Path) -> None:
+    out, _, _ = swept
+    for words, problem in (
+        (("--ladder", "digits"), "is of another ladder"),
+        (("--power-model",), "is of a sweep with other options"),
+    ):
+        done = run(tmp_path, *TINY, *words, "--out", out)
+        assert done.returncode == 2 and problem in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    done = run(tmp_path, "--board", "host", "--clock", "fixed", "--cores", "1", "--out", out)
+    assert done.returncode == 2 and "is of a sweep with other options" in done.stderr
+    assert len(lines(out / "samples.jsonl")) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ((), "--board is missing"),
+        (("--board", "host"), "--out is missing"),
+        (("--board", "toaster", "--out", "x"), "unknown board 'toaster'"),
+        (("--board", "jetson_nano", "--out", "x"), "has a GPU"),
+        (("--board", "host", "--out", "x", "--cores", "5000"), "out of range; 1 to "),
+        (("--board", "host", "--out", "x", "--clock", "sundial"), "one of auto, cpufreq, quota, fixed"),
+        (("--board", "host", "--out", "x", "--ladder", "nobody"), "unknown ladder 'nobody'"),
+        (("--board", "host", "--out", "x", "--repeats", "0"), "--repeats"),
+        (("--board", "xu3", "--out", "x", "--power-model"), "are for --board host"),
+        (("--validate", "none.csv"), "cannot be read"),
+        (("--validate", "x.txt"), "name its .csv file"),
+    ],
+)
+def test_bad_input(words: tuple[str, ...], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, *words])
+    with pytest.raises(InputError) as refused:
+        profile_board.main()
+    assert problem in str(refused.value) and "\n" not in str(refused.value)
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------
+
+
+def sample(rung: int = 1, service_s: tuple[float, ...] = (0.01, 0.02), energy_j: float | None = None) -> Sample:
+    energy = None if energy_j is None else dict.fromkeys(load_board("xu3").spec.rails, energy_j)
+    key = (rung, "a7", 1, 2e8)
+    return Sample(key=key, repeat=0, service_s=service_s, energy_j=energy, seconds=2.0, temp_c=None)
+
+
+def test_a_journal_keeps_what_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    first = Journal(path, {"board": "a"})
+    first.add(sample(1))
+    first.add(sample(2, energy_j=3.0))
+    first.close()
+    again = Journal(path, {"board": "a"})
+    assert again.samples == first.samples
+    again.close()
+    with pytest.raises(InputError, match="of a sweep with other options"):
+        Journal(path, {"board": "b"})
+    path.write_text(path.read_text() + "{}\n")
+    with pytest.raises(InputError, match=r"samples\.jsonl:4: is no sample"):
+        Journal(path, {"board": "a"})
+
+
+def test_the_order_is_drawn_and_holds_every_point() -> None:
+    points = [(rung, "cpu", 1, f) for rung in (1, 2, 3) for f in (1e9, 2e9)]
+    todo = order(points, 3, seed=1)
+    assert todo == order(points, 3, seed=1) != order(points, 3, seed=2)
+    for repeat in range(3):
+        assert sorted(k for k, r in todo[6 * repeat : 6 * repeat + 6]) == points
+    assert [k for k, _ in todo[:6]] != points
+
+
+def test_samples_become_a_row(tmp_path: Path) -> None:
+    spec = load_board("xu3").spec
+    point = operating_point(spec, (1, "a7", 1, 2e8), [sample(energy_j=1.0), sample(service_s=(0.03,), energy_j=3.0)])
+    assert point.latency_mean_s == pytest.approx(0.02) and point.samples == 3
+    assert point.latency_std_s == pytest.approx(0.01) and point.latency_p95_s >= point.latency_mean_s
+    assert point.power_w == pytest.approx(1.0)  # 4 J in 4 s
+    assert set(point.rail_power_w) == set(spec.rails)
+
+
+def test_a_profile_may_miss_its_power_but_not_half_of_it(tmp_path: Path) -> None:
+    spec = load_board("xu3").spec
+    shipped = load_profile(profile_path := SCRIPT.parents[1] / "hw/profiles/xu3-paper.csv", spec)
+    nan = float("nan")
+    points = tuple(
+        type(p)(**{**vars(p), "power_w": nan, "rail_power_w": dict.fromkeys(spec.rails, nan), "samples": 5})
+        for p in shipped.points
+    )
+    told = {**shipped.provenance, "power": "missing"}
+    path = tmp_path / "xu3-x.csv"
+    profile = Profile(**{**vars(shipped), "kind": "measured", "points": points, "provenance": told})
+    save_profile(profile, path)
+    assert load_profile(path, spec).provenance["power"] == "missing"
+    assert "power is missing, latency measured" in _profile_lint.lint(load_profile(path, spec), spec)
+    need_power(load_profile(profile_path, spec))
+    sidecar = path.with_suffix(".toml")
+    sidecar.write_text(sidecar.read_text().replace('power = "missing"\n', ""))
+    with pytest.raises(InputError, match="column 'power_w'"):
+        load_profile(path, spec)
+    sidecar.write_text(sidecar.read_text().replace('name = "paper"\n', 'name = "paper"\npower = "guessed"\n'))
+    with pytest.raises(InputError, match="one of measured, modelled, missing"):
+        load_profile(path, spec)
