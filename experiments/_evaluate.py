@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import joblib
@@ -21,6 +22,7 @@ from experiments._metrics import Row, episode_row
 from experiments._telemetry import TelemetryFile
 from hw.catalog import open_board
 from hw.errors import InputError
+from hw.simulated.board import SimBoard
 from hw.types import BoardSpec, Demand, Profile, Telemetry
 
 BOUND = "oracle"
@@ -47,6 +49,8 @@ class _Job:
     label: str
     board: str
     profile: Profile
+    source: Profile | str  # what the board is opened with: a measured profile has things beside it
+    backend: str
     scenario: Scenario
     seeds: tuple[int, ...]
     weights: RewardWeights
@@ -87,23 +91,34 @@ def evaluate(
     weights: RewardWeights = DEFAULT_WEIGHTS,
     telemetry: Path | None = None,
     vary: bool = False,
+    backend: str = "sim",
+    source: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """One row per controller, scenario and seed, in that order; regret is against the oracle on the same two.
 
     `controllers` are names or saved policies (`FILE.npz`); `labels` renames them in the rows. `jobs`
     processes work at a time (1: this one alone). `telemetry` is a folder for a CSV per flight. `vary`: every seed is
-    another board of the model, the same one for every controller.
+    another board of the model, the same one for every controller. `backend`: where the controllers asked for fly; those
+    that regret is made of fly in simulation always. `source` names the profile where it is a file that a real board
+    needs to be opened by.
     `on_progress(done, total)` counts episodes. The oracle and `performance@auto` are flown for regret
     whether or not they are asked for.
     Raises InputError where a controller or a scenario does not fit.
     """
     asked = list(dict.fromkeys(str(c) for c in controllers))
-    spec = open_board(board, profile=profile).spec
+    opened = source or profile
+    spec = open_board(board, profile=opened).spec
     check_controllers(asked, spec, profile)
+    if backend != "sim":
+        for name in filter(_is_privileged, asked):
+            raise InputError.at(
+                "--controllers", "looks into the simulator", value=name, want="fly it with --backend sim"
+            )
     check_scenarios(scenarios)
     # the clairvoyant ones take longest: first, lest one of them is what everybody waits for at the end
-    flown = sorted(dict.fromkeys([*asked, BOUND, CAREFUL]), key=lambda name: not _is_privileged(name))
+    wanted = [*((name, backend) for name in asked), (BOUND, "sim"), (CAREFUL, "sim")]
+    flown = sorted(dict.fromkeys(wanted), key=lambda flight: not _is_privileged(flight[0]))
     names = labels or {}
     work = [
         _Job(
@@ -111,24 +126,28 @@ def evaluate(
             names.get(name, name),
             board,
             profile,
+            opened,
+            where,
             s,
             tuple(seeds),
             weights,
             telemetry if name in asked else None,
             vary,
         )
-        for name in flown
+        for name, where in flown
         for s in scenarios
     ]
-    rows: dict[tuple[str, str], list[Row]] = {}
+    rows: dict[tuple[str, str, str], list[Row]] = {}
     total = len(work) * len(seeds)
-    for job, done in _results(work, jobs):
-        rows[job.controller, job.scenario.name] = done
+    simulated = [job for job in work if job.backend == "sim"]
+    # there is one machine: flights on it take turns, and nothing else runs meanwhile
+    for job, done in chain(_results(simulated, jobs), _results([job for job in work if job.backend != "sim"], 1)):
+        rows[job.controller, job.scenario.name, job.backend] = done
         if on_progress is not None:
             on_progress(len(rows) * len(seeds), total)
 
     def rewards(name: str) -> dict[Episode, float]:
-        return {(r.scenario, r.seed): r.reward_mean for s in scenarios for r in rows[name, s.name]}
+        return {(r.scenario, r.seed): r.reward_mean for s in scenarios for r in rows[name, s.name, "sim"]}
 
     bound = rewards(BOUND)
     return Comparison(
@@ -136,7 +155,7 @@ def evaluate(
             replace(r, regret=bound[r.scenario, r.seed] - r.reward_mean)
             for name in asked
             for s in scenarios
-            for r in rows[name, s.name]
+            for r in rows[name, s.name, backend]
         ],
         bound,
         rewards(CAREFUL),
@@ -166,12 +185,13 @@ def _numbered(i: int, job: _Job) -> tuple[int, list[Row]]:
 
 def _fly(job: _Job) -> list[Row]:
     """The rows of a job."""
-    board = open_board(job.board, profile=job.profile, vary=job.vary)
+    board = open_board(job.board, profile=job.source, backend=job.backend, vary=job.vary)
     policy = make_policy(job.controller)
     rows = []
     try:
         for seed in job.seeds:
             if isinstance(policy, Privileged):
+                assert isinstance(board, SimBoard)  # the caller has seen to it
                 policy.bind(board, job.scenario, job.weights)
             first = board.reset(seed=seed)  # control() resets to the same again; nobody else shows it
             demands: list[Demand] = []

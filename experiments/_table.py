@@ -19,7 +19,7 @@ NEAR_MISSES = 0.005  # pairs within half a point of the fewest misses count as e
 SLACK = 1e-9  # rounding of rates that are equal
 
 
-def print_comparison(comparison: Comparison, profile: Profile, learned: Collection[str]) -> None:
+def print_comparison(comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim") -> None:
     """The table on stdout, lowest regret first, and one sentence per learned policy (by its label)."""
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
     summaries = summarise(comparison)
@@ -51,15 +51,18 @@ def print_comparison(comparison: Comparison, profile: Profile, learned: Collecti
         table.add_row(f"> {s.controller}" if mark else f"  {s.controller}", *cells, style="bold" if mark else None)
     console.print(table)
     counted = f"{scenarios} scenario{'s' * (scenarios != 1)} x {seeds} seed{'s' * (seeds != 1)}"
-    lines = [f"{provenance(profile)}; board {profile.board}, {counted} each."]
+    lines = [f"{provenance(profile, backend)}; board {profile.board}, {counted} each."]
     lines.append(f"Normalised regret: 0 is {BOUND} (knows what comes), 1 is {CAREFUL}.")
     lines += [sentence(summaries, name) for name in learned if any(s.controller == name for s in summaries)]
     for line in lines:
         console.print(line, markup=False, highlight=False)
 
 
-def provenance(profile: Profile) -> str:
+def provenance(profile: Profile, backend: str = "sim") -> str:
     """Whether the figures are measured or modelled, in words."""
+    if backend == "real":
+        modelled = profile.provenance.get("power") == "modelled"
+        return f"All figures measured on this machine{', energy modelled' * modelled}; {BOUND} and {CAREFUL} simulated"
     if profile.kind == "modelled":
         return f"All figures modelled (profile {profile.name!r}, kind modelled)"
     return f"All figures simulated on a measured profile ({profile.name!r}, kind {profile.kind})"

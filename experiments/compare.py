@@ -1,24 +1,33 @@
 """Compares controllers: every one on every scenario with every seed, against a clairvoyant bound.
 
 python experiments/compare.py --board xu3 --out results
+python experiments/compare.py --board host --backend real --gap --profile measured/host-measured.csv \\
+    --controllers schedutil@auto policy.npz --scenarios mine.csv --seeds 3 --out results
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
 
 from agents.policy import policy_names
 from envs.families import scenario_set
-from envs.scenario import load_scenario
+from envs.scenario import Scenario, load_scenario
 from experiments._cli import main_guard, parse
 from experiments._evaluate import HELD_OUT, check_controllers, check_scenarios, default_jobs, evaluate
-from experiments._metrics import write_results
+from experiments._gap import gaps, print_gaps, write_gaps
+from experiments._metrics import Row, write_results
 from experiments._progress import Bar
 from experiments._run import RunFolder, check_folder
-from experiments._table import print_comparison
+from experiments._table import PLAIN_WIDTH, print_comparison
 from hw.catalog import open_board
 from hw.errors import InputError
+from hw.types import Profile
 
 SCRIPT = "compare.py"
 
@@ -39,6 +48,10 @@ class Config:
     """controllers by name, or saved policies FILE.npz (default: every controller there is)"""
     seeds: int = 5
     """how many seeds of the board's noise"""
+    backend: Literal["sim", "emulated", "real"] = "sim"
+    """where controllers fly; on a board that is not simulated name them, and a profile that was measured on it"""
+    gap: bool = False
+    """fly them in the simulator too, with the same profile, and print how far the two are apart (gap.csv)"""
     jobs: int | None = None
     """processes at a time (default: one per core)"""
     vary: bool = False
@@ -55,6 +68,11 @@ def main() -> None:
             raise InputError.at(name, "too low", value=count, want="at least 1")
     board = open_board(config.board, profile=config.profile)
     spec, profile = board.spec, board.profile
+    if config.backend == "sim" and config.gap:
+        raise InputError.at("--gap", "is between the simulator and a machine", want="--backend real, or emulated")
+    if config.backend != "sim" and not config.controllers:
+        want = "name a few: every flight takes as long as its scenario"
+        raise InputError.at("--controllers", "missing for a board that is not simulated", want=want)
     controllers = config.controllers or tuple(policy_names(len(profile.rungs), spec))
     check_controllers(controllers, spec, profile)
     scenarios = [load_scenario(path, spec) for path in config.scenarios]
@@ -85,11 +103,35 @@ def main() -> None:
                 jobs=config.jobs or default_jobs(),
                 telemetry=telemetry,
                 vary=config.vary,
+                backend=config.backend,
+                source=config.profile,
                 on_progress=bar.update,
             )
         write_results(comparison.rows, folder.path / "results.csv")
-    print_comparison(comparison, profile, [c for c in controllers if c.endswith(".npz")])
+        if config.gap:
+            apart = gaps(_simulated(config, controllers, profile, scenarios), comparison.rows)
+            write_gaps(apart, folder.path / "gap.csv")
+    print_comparison(comparison, profile, [c for c in controllers if c.endswith(".npz")], config.backend)
+    if config.gap:
+        print_gaps(apart, Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True))
     print(f"Results: {folder.path / 'results.csv'}")
+
+
+def _simulated(
+    config: Config, controllers: Sequence[str], profile: Profile, scenarios: Sequence[Scenario]
+) -> list[Row]:
+    """The same flights in the simulator."""
+    with Bar("simulating", "flights") as bar:
+        return evaluate(
+            controllers,
+            config.board,
+            profile,
+            scenarios,
+            range(config.seeds),
+            jobs=config.jobs or default_jobs(),
+            source=config.profile,
+            on_progress=bar.update,
+        ).rows
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""The same flights in the simulator and on a board that is not simulated: how far apart, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments._gap import gaps
+from experiments._metrics import Row
+
+COMPARE = Path(__file__).resolve().parents[2] / "experiments" / "compare.py"
+SCENARIO = (
+    "t_s,rate_hz,deadline_s,accuracy_min,energy_budget_j,goal,load_a7,load_a15,mem_gbps,ambient_c\n"
+    "0,4,0.25,0.6,0.5,min_energy,0,0,0,25\n"
+    "2,8,0.2,0.6,0.5,min_energy,1,1,0.2,25\n"
+    "4,8,0.2,0.6,0.5,min_energy,1,1,0.2,25\n"
+)
+
+
+def compare(cwd: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(COMPARE), "--board", "xu3", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def row(**changes: object) -> Row:
+    base = Row(
+        controller="ladder",
+        scenario="one",
+        seed=0,
+        intervals=10,
+        frames=50,
+        miss_rate=0.02,
+        accuracy_mean=0.7,
+        accuracy_breach_rate=0.0,
+        energy_j=5.0,
+        energy_per_frame_j=0.1,
+        latency_mean_s=0.05,
+        latency_p95_s=0.08,
+        temp_max_c=50.0,
+        throttled_share=0.0,
+        switches=3,
+        reward_mean=-1.0,
+        regret=0.1,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_gaps_are_shares_of_times_and_differences_of_rates() -> None:
+    simulated = [row(seed=0), row(seed=1, latency_mean_s=0.15)]
+    machine = [row(seed=0, latency_mean_s=0.06, miss_rate=0.05), row(seed=1, latency_mean_s=0.16, miss_rate=0.03)]
+    found = {g.metric: g for g in gaps(simulated, machine)}
+    assert found["latency_mean_s"].gap == pytest.approx(0.11 / 0.10 - 1)
+    assert found["latency_mean_s"].low == pytest.approx(0.16 / 0.15 - 1)
+    assert found["latency_mean_s"].high == pytest.approx(0.2)
+    assert found["miss_rate"].gap == pytest.approx(0.02)
+    assert found["energy_per_frame_j"].gap == found["energy_per_frame_j"].high == 0.0
+
+
+def test_what_is_missing_has_no_gap() -> None:
+    simulated, machine = [row(), row(seed=1)], [row(energy_per_frame_j=math.nan), row(seed=1)]
+    found = {g.metric: g for g in gaps(simulated, machine)}
+    assert found["energy_per_frame_j"].flights == 1
+    assert "temp_max_c" not in {g.metric for g in gaps([row(temp_max_c=math.nan)], [row()])}
+
+
+def test_an_emulated_board_has_next_to_no_gap(tmp_path: Path) -> None:
+    (tmp_path / "short.csv").write_text(SCENARIO)
+    words = ("--backend", "emulated", "--gap", "--controllers", "ladder", "--scenarios", "short.csv", "--seeds", 1)
+    done = compare(tmp_path, *words, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "gap.csv").open(newline="") as stream:
+        found = {line["metric"]: float(line["gap"]) for line in csv.DictReader(stream)}
+    assert abs(found["energy_per_frame_j"]) < 0.03
+    assert found["miss_rate"] == 0.0
+    assert "mean latency ms" in done.stdout
+    with (tmp_path / "out" / "results.csv").open(newline="") as stream:
+        assert [line["controller"] for line in csv.DictReader(stream)] == ["ladder"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    (
+        (("--gap",), "--gap: is between the simulator and a machine"),
+        (("--backend", "emulated"), "--controllers: missing for a board that is not simulated"),
+        (("--backend", "emulated", "--controllers", "oracle"), "value 'oracle': looks into the simulator"),
+        (("--backend", "real", "--controllers", "ladder"), "a real board flies by a measured profile"),
+    ),
+)
+def test_refusals(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = compare(tmp_path, *words, "--out", "out")
+    assert done.returncode == 2
+    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out" / "results.csv").exists()
