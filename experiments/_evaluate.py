@@ -112,9 +112,9 @@ def evaluate(
     check_controllers(asked, spec, profile)
     if backend != "sim":
         for name in filter(_is_privileged, asked):
-            raise InputError.at(
-                "--controllers", "looks into the simulator", value=name, want="fly it with --backend sim"
-            )
+            want = "fly it with --backend sim"
+            raise InputError.at("--controllers", "looks into the simulator", value=name, want=want)
+        open_board(board, profile=opened, backend=backend).close()  # what it refuses, it refuses before the others fly
     check_scenarios(scenarios)
     # the clairvoyant ones take longest: first, lest one of them is what everybody waits for at the end
     wanted = [*((name, backend) for name in asked), (BOUND, "sim"), (CAREFUL, "sim")]
