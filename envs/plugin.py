@@ -18,6 +18,7 @@ IDS = {
     "powerband/XU3-v0": "xu3",
     "powerband/JetsonNano-v0": "jetson_nano",
     "powerband/RaspberryPi5-v0": "raspberry_pi_5",
+    "powerband/Host-v0": "host",  # with profile="....csv", measured on this machine
 }
 _AWAITED = "gymnasium.envs"
 

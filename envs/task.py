@@ -8,7 +8,8 @@ from pathlib import Path
 
 from envs.families import scenario_set
 from envs.scenario import Scenario, load_scenario
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import BoardModel
+from hw.catalog import find_model
 from hw.profile import open_profile
 from hw.types import Profile
 
@@ -39,7 +40,7 @@ def open_task(
     `vary`: whether every episode has another board of the model; None: where one learns, in the family "train".
     Raises InputError for an unknown board, profile or family, and for a scenario that cannot be one.
     """
-    model = load_board(board)
+    model = find_model(board, profile)
     chosen = profile if isinstance(profile, Profile) else open_profile(model, profile)
     if scenarios:
         given = tuple(s if isinstance(s, Scenario) else load_scenario(s, model.spec) for s in scenarios)

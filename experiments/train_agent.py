@@ -138,6 +138,7 @@ def main() -> int:
                     range(config.eval_seeds),
                     jobs=config.jobs or default_jobs(),
                     labels={str(policy): config.algo},
+                    source=config.profile,
                     on_progress=bar.update,
                 )
         except KeyboardInterrupt:
