@@ -24,6 +24,7 @@ from hw.real.state import FOLDER, rescue
 
 LOG = "log"  # beside the saved state
 SLACK_S = 0.3  # beyond a promise: with intervals of 0.5 s, whoever hangs is ended 0.8 s after his last beat
+FIRST_S = 5.0  # the first interval finds everything cold
 START_S = 30.0  # a board may need so long before its first interval and after its last one
 RESCUE_S = 10.0  # so long is tried to put a board back
 RETRY_S = 0.01
@@ -77,19 +78,27 @@ def tell(root: str | Path | None, text: str) -> None:
         log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}\n")
 
 
+def _starved_s(pid: int) -> float:
+    """How long a process has waited for a core in its life so far; 0 where the kernel does not count that."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def _wait(pid: int) -> str:
     """Until the controller has ended or is ended for its silence; which of them."""
-    promised_s = START_S
-    heard_s = time.monotonic()
+    promised_s, heard_s, starved_s = START_S, time.monotonic(), _starved_s(pid)
     while True:
-        left_s = heard_s + promised_s - time.monotonic()
+        # time in which it wanted to run and got no core is the machine's fault and no silence
+        left_s = heard_s + promised_s + _starved_s(pid) - starved_s - time.monotonic()
         # looked at once more after the time is up: on a busy machine it may have been the supervisor who was late
         if select.select([0], [], [], max(0.0, left_s))[0] or select.select([0], [], [], 0.0)[0]:
             said = os.read(0, 65536)
             if not said:
                 return "is gone"
-            heard_s, promised_s = time.monotonic(), float(said.split()[-1])
-        else:
+            promised_s, heard_s, starved_s = float(said.split()[-1]), time.monotonic(), _starved_s(pid)
+        elif left_s <= 0:
             if os.getppid() == pid:  # else the number is somebody else's by now
                 os.kill(pid, signal.SIGKILL)
             return f"was not heard of for {promised_s:.1f} s and was ended"

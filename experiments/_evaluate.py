@@ -217,8 +217,8 @@ def _write_telemetry(
     name = re.sub(r"[^\w@.-]+", "_", job.label)
     file = TelemetryFile(job.telemetry / f"{name}-{job.scenario.name}-{seed}.csv", spec)
     try:
-        for k, (demand, telemetry) in enumerate(zip(demands, record, strict=True)):
-            file.write(k, demand, telemetry)
+        for demand, telemetry in zip(demands, record, strict=True):
+            file.write(demand, telemetry)
         file.commit()
     finally:
         file.discard()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ class TelemetryFile:
 
     def __init__(self, path: str | Path, spec: BoardSpec) -> None:
         self.path = Path(path)
-        self._spec = spec
+        self._spec, self._t_s = spec, 0.0
         try:
             if self.path.is_dir():
                 raise IsADirectoryError(0, "this is a folder")
@@ -35,9 +36,10 @@ class TelemetryFile:
         self._writer.writerow(columns(spec))
         self.rows = 0
 
-    def write(self, k: int, demand: Demand, telemetry: Telemetry) -> None:
-        """The row of interval `k` (from 0)."""
-        cells = list(_cells(k, demand, telemetry, self._spec))
+    def write(self, demand: Demand, telemetry: Telemetry) -> None:
+        """The row of the next interval."""
+        self._t_s += telemetry.interval_s
+        cells = list(_cells(self._t_s, demand, telemetry, self._spec))
         self._writer.writerow(["" if cell is None else cell for cell in cells])
         self._stream.flush()
         self.rows += 1
@@ -61,6 +63,54 @@ class TelemetryFile:
             self._temporary = None
 
 
+class FlightLog:
+    """Rows under the file's own name from the first one on: whatever ends a flight, they are there.
+
+    Raises InputError where the file cannot be written; what it held before is kept until the first row.
+    """
+
+    def __init__(self, path: str | Path, spec: BoardSpec) -> None:
+        self.path, self.rows = Path(path), 0
+        self._spec, self._t_s = spec, 0.0
+        self._size, self._new = 0, not self.path.exists()
+        try:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def write(self, demand: Demand, telemetry: Telemetry) -> None:
+        """The row of the next interval; whole or, where the disk is full, not at all."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not self.rows:
+            writer.writerow(columns(self._spec))
+        t_s = self._t_s + telemetry.interval_s
+        writer.writerow(["" if c is None else c for c in _cells(t_s, demand, telemetry, self._spec)])
+        data = text.getvalue().encode()
+        try:
+            if not self.rows:
+                os.ftruncate(self._file, 0)
+            done = 0
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            os.lseek(self._file, self._size, os.SEEK_SET)
+            raise self._refused(error) from None
+        self._size, self._t_s = self._size + len(data), t_s
+        self.rows += 1
+
+    def close(self) -> None:
+        """Close it; a new file without a row is removed."""
+        os.close(self._file)
+        if self._new and not self.rows:
+            self.path.unlink(missing_ok=True)
+
+    def _refused(self, error: OSError) -> InputError:
+        want = "name a file in a folder you may write to, on a disk that is not full"
+        return InputError.at(self.path, f"cannot be written: {error.strerror or error}", want=want)
+
+
 def columns(spec: BoardSpec) -> list[str]:
     """The header: time at the end of the interval, demand, knobs asked and granted, what was measured."""
     clocks = [f"{c.name}_hz" for c in spec.clocks]
@@ -77,7 +127,7 @@ def columns(spec: BoardSpec) -> list[str]:
     ]
 
 
-def _cells(k: int, demand: Demand, telemetry: Telemetry, spec: BoardSpec) -> Iterator[object]:
+def _cells(t_s: float, demand: Demand, telemetry: Telemetry, spec: BoardSpec) -> Iterator[object]:
     """One row in the order of `columns`; missing is None."""
 
     def knobs(of: Knobs) -> Iterator[object]:
@@ -85,7 +135,7 @@ def _cells(k: int, demand: Demand, telemetry: Telemetry, spec: BoardSpec) -> Ite
         yield from (of.freqs_hz[clock.name] for clock in spec.clocks)
 
     t = telemetry
-    yield round((k + 1) * t.interval_s, 9)
+    yield round(t_s, 9)
     yield from (demand.rate_hz, demand.deadline_s, demand.accuracy_min, demand.energy_budget_j, demand.goal)
     yield from knobs(t.asked)
     yield from knobs(t.granted)

@@ -1,4 +1,4 @@
-"""Flies a saved policy on a board; needs nothing beyond numpy.
+"""Flies a saved policy on a board, under watch; needs nothing beyond numpy.
 
 python experiments/deploy_policy.py --policy runs/RUN/policy.npz --board xu3 --backend sim
 """
@@ -6,64 +6,116 @@ python experiments/deploy_policy.py --policy runs/RUN/policy.npz --board xu3 --b
 from __future__ import annotations
 
 import argparse
-import sys
+from contextlib import closing
+from pathlib import Path
 from typing import NoReturn
 
-from agents.policy import make_policy
-from agents.runtime import control
+from agents.policy import Policy, make_policy
+from agents.watch import Shadow, hot_limit_c
 from envs.families import scenario_set
 from envs.scenario import Scenario, load_scenario
-from experiments._cli import INTERRUPT_STATUS, main_guard
-from experiments._telemetry import TelemetryFile
-from hw.catalog import BACKENDS, open_board
+from experiments._cli import main_guard
+from experiments._flight import Flight, say
+from experiments._remote import Remote
+from experiments._telemetry import FlightLog
+from hw.boardfile import BoardModel
+from hw.catalog import BACKENDS, find_model, open_board
 from hw.errors import InputError
-from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
+from hw.real.state import rescue
+from hw.real.tree import FIRST_GOVERNOR
+from hw.types import BoardSpec, Profile
 
 
 def main() -> int:
     """Run the command; the exit status."""
     args = _arguments()
+    if args.restore:
+        return _restore(args.root or Path("/"))
+    for option in ("policy", "board"):
+        if getattr(args, option) is None:
+            raise InputError(f"--{option} is missing; --help shows all options")
     if args.intervals is not None and args.intervals < 1:
         raise InputError.at("--intervals", "too low", value=args.intervals, want="at least 1")
     if args.seed < 0:
         raise InputError.at("--seed", "too low", value=args.seed, want="at least 0")
-    board = open_board(args.board, profile=args.profile, backend=args.backend)
-    policy = make_policy(args.policy)
-    policy.reset(board.spec, board.profile)  # whether it fits, before anything is written
-    scenario = _scenario(args.scenario, board.spec, board.profile)
-    file = None if args.telemetry is None else TelemetryFile(args.telemetry, board.spec)
-    flight = _Flight(board.spec, file)
-    count = scenario.n_intervals(board.spec.interval_s)
-    count = count if args.intervals is None else min(count, args.intervals)
-    _say(
-        f"{args.policy} on {board.spec.name} ({args.backend}), scenario {scenario.name}, {count} intervals "
-        f"of {board.spec.interval_s:g} s; profile {board.profile.name!r}, kind {board.profile.kind}"
-    )
-    interrupted = False
-    try:
-        control(
+    if args.shadow and args.fallback is not None:
+        raise InputError("--fallback has nothing to take over in a --shadow flight: the board's governor acts")
+    if args.remote is not None:
+        return _fly_there(args)
+    return _fly(args)
+
+
+def _fly(args: argparse.Namespace) -> int:
+    model = find_model(args.board, args.profile)
+    board = open_board(args.board, profile=args.profile, backend=args.backend, shadow=args.shadow, root=args.root)
+    with closing(board):
+        spec, profile = board.spec, board.profile
+        policy, fallback = make_policy(args.policy), None
+        if args.shadow:
+            policy = Shadow(policy, _governor(args.backend, model))
+        if args.fallback is not None:
+            fallback = make_policy(args.fallback)
+            fallback.reset(spec, profile)
+        policy.reset(spec, profile)  # whether it fits, before anything is written
+        scenario = _scenario(args.scenario, spec, profile)
+        count = scenario.n_intervals(spec.interval_s)
+        flight = Flight(
             board,
             policy,
-            scenario,
-            board.profile,
-            seed=args.seed,
-            intervals=args.intervals,
-            on_interval=flight.hear,
+            hot_c=hot_limit_c(t.trip_c for t in model.throttle),
+            fallback=fallback,
+            fallback_name=args.fallback,
+            file=None if args.telemetry is None else FlightLog(args.telemetry, spec),
         )
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        board.close()
-        if file is not None:
-            file.commit()  # whatever ended the flight: its rows are kept
-    _say(flight.summary())
-    where = "" if file is None else f"; telemetry of {file.rows} intervals in {file.path}"
-    if interrupted:
-        print(f"interrupted after {flight.intervals} intervals{where}", file=sys.stderr)
-        return INTERRUPT_STATUS
-    if where:
-        _say(where.removeprefix("; "))
+        shadow = "; shadow flight: what is asked is not done, the board's governor acts" if args.shadow else ""
+        say(
+            f"{args.policy} on {spec.name} ({args.backend}), scenario {scenario.name}, "
+            f"{count if args.intervals is None else min(count, args.intervals)} intervals of {spec.interval_s:g} s; "
+            f"profile {profile.name!r}, kind {profile.kind}{shadow}"
+        )
+        return flight.fly(scenario, seed=args.seed, intervals=args.intervals)
+
+
+def _fly_there(args: argparse.Namespace) -> int:
+    if args.root is not None:
+        raise InputError("--root is a folder of this machine, --remote flies on another one")
+    return Remote(args.remote).fly(
+        policy=args.policy,
+        board=args.board,
+        profile=args.profile,
+        scenario=args.scenario,
+        fallback=args.fallback,
+        telemetry=Path(args.telemetry or "telemetry.csv"),
+        options=_options(args),
+    )
+
+
+def _options(args: argparse.Namespace) -> list[str]:
+    """What the flight there is told as it was told here: all that names no file."""
+    words = ["--backend", args.backend, "--seed", str(args.seed)]
+    words += [] if args.intervals is None else ["--intervals", str(args.intervals)]
+    return words + (["--shadow"] if args.shadow else [])
+
+
+def _restore(root: Path) -> int:
+    saved = rescue(root)
+    if saved is None:
+        say("nothing to put back: no controller left anything")
+    else:
+        say(f"{saved.board}: put back {len(saved.values)} settings as they were at {saved.when}")
     return 0
+
+
+def _governor(backend: str, model: BoardModel) -> Policy:
+    """Who acts in a shadow flight. On a board with a kernel its governor does, and only the rung is left to say."""
+    if backend != "sim":
+        return make_policy("powersave@auto")
+    return make_policy(f"{FIRST_GOVERNOR[model.real.kernel] if model.real is not None else 'schedutil'}@auto")
+
+
+def _scenario(path: str | None, spec: BoardSpec, profile: Profile) -> Scenario:
+    """The scenario of a file, or the first of the held-out family."""
+    return load_scenario(path, spec) if path else scenario_set("held_out", spec, profile, 1)[0]
 
 
 class _OneLine(argparse.ArgumentParser):
@@ -74,75 +126,26 @@ class _OneLine(argparse.ArgumentParser):
 
 
 def _arguments() -> argparse.Namespace:
-    parser = _OneLine(description="Fly a saved policy on a board, with one line per control interval.")
-    parser.add_argument("--policy", required=True, metavar="FILE.npz", help="saved policy, or a governor's name")
-    parser.add_argument("--board", required=True, help="board: a name, or a board's .toml file")
+    parser = _OneLine(
+        description="Fly a saved policy on a board, with one line per control interval. Exit status: 0 flown, "
+        "2 refused, 3 ended by a fault, 130 interrupted; the board is put back in every case."
+    )
+    parser.add_argument("--policy", metavar="FILE.npz", help="saved policy, or a governor's name")
+    parser.add_argument("--board", help="board: a name, a board's .toml file, or host (this machine)")
     parser.add_argument("--backend", choices=BACKENDS, default="sim", help="where it flies (default: sim)")
     parser.add_argument("--profile", help="profile: a name or a .csv file (default: the board's own)")
     parser.add_argument("--scenario", metavar="FILE", help="scenario file (default: one of the held-out family)")
     parser.add_argument("--intervals", type=int, metavar="N", help="stop after N intervals")
     parser.add_argument("--telemetry", metavar="FILE", help="write telemetry as CSV")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated board's noise (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of a simulated or emulated board's noise (default: 0)")
+    parser.add_argument("--fallback", metavar="NAME", help="policy that takes over where this one, or a meter, fails")
+    parser.add_argument(
+        "--shadow", action="store_true", help="the board's governor acts, the policy only says what it would do"
+    )
+    parser.add_argument("--remote", metavar="USER@HOST", help="fly there, over ssh and rsync; telemetry comes back")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="files of a running emulator (hw.real.emulator --dir)")
+    parser.add_argument("--restore", action="store_true", help="put back what a killed controller left, and end")
     return parser.parse_args()
-
-
-def _scenario(path: str | None, spec: BoardSpec, profile: Profile) -> Scenario:
-    """The scenario of a file, or the first of the held-out family."""
-    return load_scenario(path, spec) if path else scenario_set("held_out", spec, profile, 1)[0]
-
-
-class _Flight:
-    """Hears of every interval: prints it, files it, and adds up."""
-
-    def __init__(self, spec: BoardSpec, file: TelemetryFile | None) -> None:
-        self._spec, self._file = spec, file
-        self.intervals = 0
-        self._frames = self._missed = 0
-        self._energy_j: float | None = 0.0
-
-    def hear(self, k: int, demand: Demand, telemetry: Telemetry) -> None:
-        """Interval `k` ended."""
-        if self._file is not None:
-            self._file.write(k, demand, telemetry)
-        self.intervals += 1
-        self._frames += telemetry.frames
-        self._missed += telemetry.missed
-        total_j = telemetry.total_energy_j
-        self._energy_j = None if total_j is None or self._energy_j is None else self._energy_j + total_j
-        _say(self._line(k, demand, telemetry, total_j))
-
-    def _line(self, k: int, demand: Demand, t: Telemetry, total_j: float | None) -> str:
-        asked, granted = self._knobs(t.asked), self._knobs(t.granted)
-        mean, p95 = _ms(t.latency_mean_s), _ms(t.latency_p95_s)
-        floor = "no floor" if demand.accuracy_min <= 0 else f">={100 * demand.accuracy_min:.1f} %"
-        parts = (
-            f"{(k + 1) * t.interval_s:6.1f} s",
-            f"{demand.rate_hz:5.1f}/s in {1e3 * demand.deadline_s:4.0f} ms, {floor}, {demand.goal}",
-            asked if asked == granted else f"{asked} -> {granted}",
-            f"{mean} ms, p95 {p95}",
-            f"missed {t.missed}/{t.frames}",
-            "  -   W" if total_j is None else f"{total_j / t.interval_s:5.2f} W",
-            f"{max(t.temp_c.values()):3.0f} C" + (" throttled" if t.throttled else ""),
-        )
-        return " | ".join(parts)
-
-    def _knobs(self, knobs: Knobs) -> str:
-        ghz = " ".join(f"{c.name} {knobs.freqs_hz[c.name] / 1e9:.2f}" for c in self._spec.clocks)
-        return f"rung {knobs.rung} {knobs.unit}x{knobs.cores}, {ghz} GHz"
-
-    def summary(self) -> str:
-        """The flight in a line."""
-        frames = max(self._frames, 1)
-        energy = "energy unknown" if self._energy_j is None else f"{1e3 * self._energy_j / frames:.1f} mJ per frame"
-        return f"{self._frames} frames: {energy}, {100 * self._missed / frames:.2f} % missed"
-
-
-def _ms(seconds: float | None) -> str:
-    return "   -" if seconds is None else f"{1e3 * seconds:4.0f}"
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # a pipe shows each interval as it ends
 
 
 if __name__ == "__main__":

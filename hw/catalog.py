@@ -25,9 +25,9 @@ def find_model(name: str | Path, profile: Profile | str | Path | None = None) ->
     """
     if name != HOST:
         return load_board(name)
-    from hw.real.host import host_model  # here: what only simulates needs no processes
+    from hw.real.host import measured_model  # here: what only simulates needs no processes
 
-    return host_model(None if isinstance(profile, Profile) else profile)
+    return measured_model(None if isinstance(profile, Profile) else profile)
 
 
 @overload

@@ -24,7 +24,7 @@ from hw.real.workplan import WorkPlan, load_plan
 from hw.types import Clock, Knobs, Profile
 
 
-def host_model(profile: str | Path | None) -> BoardModel:
+def measured_model(profile: str | Path | None) -> BoardModel:
     """The board file beside a profile that was measured on this machine; InputError where there is none."""
     path = Path(profile or "no profile")
     file = path.parent / f"{NAME}.toml"
@@ -40,7 +40,7 @@ def open_host(profile: str | Path, *, clock: str = "auto", shadow: bool = False)
     Where that profile's power is modelled, so is this board's. Raises InputError where one of the files is missing,
     and what `HostBoard` does.
     """
-    path, model = Path(profile), host_model(profile)
+    path, model = Path(profile), measured_model(profile)
     found = load_profile(path, model.spec)
     modelled = found.provenance.get("power") == "modelled"
     return HostBoard(model, found, plan=load_plan(path.parent), clock=clock, power_model=modelled, shadow=shadow)

@@ -32,6 +32,7 @@ SCENARIO = (
     "8,8,0.15,0.5,0.3,max_accuracy,0,0,0,25\n"
 )
 
+ENERGIES = ("energy_budget_j", "energy_error_j")  # columns of telemetry that are no rail's
 Done = subprocess.CompletedProcess[str]
 
 
@@ -109,7 +110,7 @@ def test_compare_same_rows_twice_and_in_one_process(trained: tuple[Path, Done], 
     files = sorted((tmp_path / "a/telemetry").glob("static_safe-mine-*.csv"))
     assert len(files) == 2
     flown = read_csv(files[0])
-    energy_j = sum(float(r[k]) for r in flown for k in r if k.startswith("energy_") and k != "energy_budget_j")
+    energy_j = sum(float(r[k]) for r in flown for k in r if k.startswith("energy_") and k not in ENERGIES)
     assert energy_j == pytest.approx(float(rows[4]["energy_j"]))
     again = run(tmp_path, "compare.py", *words[:-4], "--controllers", "static_safe", "--out", "a")
     assert again.returncode == 0, again.stderr  # a comparison may be repeated in its folder
@@ -311,8 +312,12 @@ def test_bad_policies(trained: tuple[Path, Done], tmp_path: Path, fault: str) ->
         ("compare.py", "--board xu3 --out out --bogus", ("--bogus",)),
         ("compare.py", "--board xu3 --out out --controllers schedutil@9", ("schedutil@9", "rung")),
         ("compare.py", "--board xu3 --out out --controllers nope", ("'nope'", "oracle")),
-        ("deploy_policy.py", "--policy ladder --board xu3 --backend real", ("later release",)),
-        ("deploy_policy.py", "--policy ladder --board xu3 --backend emulated", ("later release",)),
+        ("deploy_policy.py", "--policy ladder --board xu3 --backend real", ("measured profile", "profile_board.py")),
+        ("deploy_policy.py", "--policy ladder --board host --backend real", ("host.toml", "profile_board.py")),
+        ("deploy_policy.py", "--policy ladder --board xu3 --shadow --fallback ladder", ("--fallback", "--shadow")),
+        ("deploy_policy.py", "--policy ladder --board xu3 --fallback nope", ("'nope'", "schedutil")),
+        ("deploy_policy.py", "--policy ladder --board xu3 --root file", ("backend 'emulated'",)),
+        ("deploy_policy.py", "--policy ladder --board xu3 --remote=-oX=y", ("-oX=y", "USER@HOST")),
         ("deploy_policy.py", "--policy ladder --board xu3 --telemetry file/t.csv", ("file/t.csv",)),
         ("deploy_policy.py", "--policy ladder", ("--board",)),
     ],

@@ -1,0 +1,327 @@
+"""Somebody watches: the policy by what it measures, the controller by its heart-beat; and the board is put back."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.policy import make_policy
+from agents.runtime import control
+from agents.supervisor import LOG, SLACK_S, Supervisor, tell
+from agents.watch import (
+    BLIND_INTERVALS,
+    HOT_C,
+    HOT_UNKNOWN_C,
+    MISSED_INTERVALS,
+    Fault,
+    Pilot,
+    Shadow,
+    Watch,
+    hot_limit_c,
+)
+from envs.families import scenario_set
+from hw.boardfile import load_board
+from hw.catalog import open_board
+from hw.errors import Refused
+from hw.real.state import BOOT_ID, FOLDER, Hold, rescue, state_file
+from hw.real.sysfs import Sysfs
+from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
+
+GOVERNOR = "sys/governor"
+DEMAND = Demand(rate_hz=20.0, deadline_s=0.1, accuracy_min=0.6, energy_budget_j=1.0, goal="min_energy")
+
+
+@pytest.fixture(scope="module")
+def fine() -> Telemetry:
+    """An interval of a simulated XU3 in which all is well."""
+    board = open_board("xu3")
+    t = board.reset(seed=0)
+    return board.step(t.granted, replace(DEMAND, deadline_s=1.0))
+
+
+# ---- what an interval may not measure ----
+
+
+def test_what_is_in_order_is_never_stopped(fine: Telemetry) -> None:
+    watch = Watch(HOT_C)
+    idle = replace(fine, frames=0, served=0, missed=0, latency_mean_s=None, latency_p95_s=None, accuracy=None)
+    assert not any(watch.look(t) for t in [fine, idle, replace(fine, energy_j=None)] * 200)
+
+
+def test_heat_ends_every_flight(fine: Telemetry) -> None:
+    watch = Watch(HOT_C)
+    assert watch.look(replace(fine, temp_c={"soc": HOT_C - 0.1})) is None
+    with pytest.raises(Fault, match="soc is at 120 C, the limit is 90 C"):
+        watch.look(replace(fine, temp_c={"soc": 120.0}))
+
+
+def test_the_limit_is_above_the_trips_of_the_board_file() -> None:
+    limits = {n: hot_limit_c(t.trip_c for t in load_board(n).throttle) for n in ("xu3", "jetson_nano")}
+    assert limits == {"xu3": 90.0, "jetson_nano": 101.5}, "a Nano is switched off at 102"
+    assert hot_limit_c([]) == HOT_UNKNOWN_C
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temp_c": {"soc": math.nan}},
+        {"utilisation": {"a7": math.nan}},
+        {"energy_j": {"a7": math.inf}},
+        {"latency_p95_s": math.nan},
+    ],
+)
+def test_no_number_is_a_reason(fine: Telemetry, change: dict[str, Any]) -> None:
+    assert Watch(HOT_C).look(replace(fine, **change)) == "telemetry holds what is no number"
+
+
+def test_a_meter_that_fell_silent_is_a_reason_and_no_meter_is_none(fine: Telemetry) -> None:
+    blind = replace(fine, energy_j=None)
+    watch = Watch(HOT_C)
+    assert not any(watch.look(blind) for _ in range(50)), "a board without a meter"
+    watch.look(fine)
+    reasons = [watch.look(blind) for _ in range(BLIND_INTERVALS)]
+    assert reasons[:-1] == [None] * (BLIND_INTERVALS - 1)
+    assert "meter is dead or frozen" in str(reasons[-1])
+
+
+def test_missing_everything_for_long_is_a_reason(fine: Telemetry) -> None:
+    watch = Watch(HOT_C)
+    late, idle = replace(fine, missed=fine.frames), replace(fine, frames=0, served=0, missed=0)
+    assert not any(watch.look(t) for t in [late] * (MISSED_INTERVALS - 1) + [idle, fine, late])
+    reasons = [watch.look(late) for _ in range(MISSED_INTERVALS - 1)]
+    assert "every frame of 60 intervals was missed" in str(reasons[-1])
+
+
+# ---- who takes over ----
+
+
+class Scripted:
+    """Says what it is told to, or raises it."""
+
+    def __init__(self, *says: Knobs | Exception) -> None:
+        self._says = list(says)
+
+    def reset(self, spec: BoardSpec, profile: Profile) -> None:
+        pass
+
+    def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
+        said = self._says.pop(0) if len(self._says) > 1 else self._says[0]
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+@pytest.mark.parametrize("fault", ["raises", "no number", "blind"])
+def test_the_fallback_takes_over_once(fine: Telemetry, fault: str) -> None:
+    mine, its = fine.granted, replace(fine.granted, rung=2)
+    nan = replace(mine, freqs_hz=dict.fromkeys(mine.freqs_hz, math.nan))
+    bad: dict[str, list[Knobs | Exception]] = {"raises": [mine, ZeroDivisionError("x")], "no number": [mine, nan]}
+    told: list[str] = []
+    first = Scripted(*bad.get(fault, [mine]))
+    pilot = Pilot(first, Watch(HOT_C), fallback=Scripted(its, its, ValueError("mine too")), on_handover=told.append)
+    seen = [fine, *[replace(fine, energy_j=None)] * 2] if fault == "blind" else [fine, fine, fine]
+    flown = [pilot.act(t, DEMAND) for t in seen]
+    assert flown[0] == mine
+    assert flown[-1] == its
+    assert len(told) == 1
+    with pytest.raises(Fault, match="the policy failed: ValueError: mine too"):
+        for _ in range(3):
+            pilot.act(fine, DEMAND)
+
+
+def test_without_a_fallback_the_reason_comes_out(fine: Telemetry) -> None:
+    with pytest.raises(Fault, match="the policy failed: KeyError"):
+        Pilot(Scripted(KeyError("x")), Watch(HOT_C)).act(fine, DEMAND)
+    hot = replace(fine, temp_c={"soc": 99.0})
+    with pytest.raises(Fault, match="99 C"):  # it would not cool for another policy
+        Pilot(Scripted(fine.granted), Watch(HOT_C), fallback=Scripted(fine.granted)).act(hot, DEMAND)
+
+
+def test_a_shadow_only_says_what_it_would_do() -> None:
+    board = open_board("xu3")
+    scenario = scenario_set("held_out", board.spec, board.profile, 1)[0]
+    plain = control(board, make_policy("ondemand@auto"), scenario, board.profile, seed=1, intervals=10)
+    shadow, would = Shadow(make_policy("ladder"), make_policy("ondemand@auto")), []
+    flown = control(
+        board,
+        shadow,
+        scenario,
+        board.profile,
+        seed=1,
+        intervals=10,
+        on_interval=lambda k, demand, t: would.append(shadow.would),
+    )
+    assert flown == plain
+    assert len(would) == 10
+    assert would != [t.asked for t in plain]
+
+
+# ---- the heart-beat ----
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A machine with one setting."""
+    for path, text in ((GOVERNOR, "ondemand"), (BOOT_ID, "boot-1")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text + "\n")
+    return tmp_path
+
+
+CONTROLLER = f"""
+import sys, time
+from pathlib import Path
+from agents.supervisor import Supervisor
+from hw.real.state import Hold
+from hw.real.sysfs import Sysfs
+sysfs = Sysfs(sys.argv[1])
+supervisor = Supervisor(sysfs.root)
+hold = Hold(sysfs, "xu3")
+hold.take(lambda: {{"{GOVERNOR}": sysfs.read("{GOVERNOR}")}})
+sysfs.write("{GOVERNOR}", "userspace")
+print(supervisor.pid, flush=True)
+while True:
+    supervisor.beat(float(sys.argv[2]))
+    time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def fly(root: Path) -> Iterator[Callable[[float], tuple[subprocess.Popen[str], int]]]:
+    """Starts a controller on the machine, which promises beats within so many seconds; it and its supervisor's id."""
+    flying: list[subprocess.Popen[str]] = []
+
+    def start(promise_s: float) -> tuple[subprocess.Popen[str], int]:
+        words = [sys.executable, "-c", CONTROLLER, str(root), str(promise_s)]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        flying.append(process)
+        assert process.stdout is not None
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in flying:
+        process.kill()
+        process.communicate()
+
+
+def governor(root: Path) -> str:
+    return (root / GOVERNOR).read_text().strip()
+
+
+def until(what: Callable[[], bool], limit_s: float = 20.0) -> float:
+    """Seconds until it is so."""
+    began_s = time.monotonic()
+    while not what():
+        assert time.monotonic() < began_s + limit_s
+        time.sleep(0.002)
+    return time.monotonic() - began_s
+
+
+def back(root: Path) -> bool:
+    return governor(root) == "ondemand" and not state_file(root).exists()
+
+
+def test_a_killed_controller_s_board_is_put_back(root: Path, fly: Callable[..., Any]) -> None:
+    controller, _ = fly(5.0)
+    assert governor(root) == "userspace"
+    controller.kill()
+    assert until(lambda: back(root)) < 1.0
+    _, said = controller.communicate(timeout=20)  # the supervisor has the other end too: it has ended then
+    assert said.startswith(f"supervisor: the controller (process {controller.pid}) is gone; xu3 was put back 0.")
+    assert said.count("\n") == 1
+    assert said.strip() in (root / FOLDER / LOG).read_text()
+
+
+def test_a_silent_controller_is_ended(root: Path, fly: Callable[..., Any]) -> None:
+    promise_s = 0.3
+    controller, _ = fly(promise_s)
+    controller.send_signal(signal.SIGSTOP)
+    assert until(lambda: back(root)) < 1.0
+    _, said = controller.communicate(timeout=20)
+    assert controller.returncode == -signal.SIGKILL
+    assert "was not heard of for 0.3 s and was ended; xu3 was put back 0." in said
+
+
+def test_a_controller_that_ends_in_order_is_left_alone(root: Path, fly: Callable[..., Any]) -> None:
+    controller, pid = fly(5.0)
+    controller.terminate()
+    assert until(lambda: back(root)) < 1.0
+    _, said = controller.communicate(timeout=20)
+    assert controller.returncode == -signal.SIGTERM
+    assert said == ""
+    until(lambda: ended(pid))
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or only waits for whoever adopted it to notice."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_a_controller_hears_of_its_supervisor_s_death(root: Path, fly: Callable[..., Any]) -> None:
+    controller, pid = fly(5.0)
+    os.kill(pid, signal.SIGTERM)  # it ends with its controller and not before
+    time.sleep(0.1)
+    assert controller.poll() is None
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: back(root)) < 1.0
+    _, said = controller.communicate(timeout=20)
+    assert "Fault: the supervisor died" in said
+
+
+def test_what_another_controller_holds_is_not_touched(root: Path, fly: Callable[..., Any]) -> None:
+    controller, _ = fly(5.0)
+    with pytest.raises(Refused, match=f"another controller holds this board \\(process {controller.pid}"):
+        rescue(root)
+    assert rescue(root, pid=os.getpid()) is None
+    assert governor(root) == "userspace"
+    Supervisor(root).close()  # of a controller that was refused
+    assert governor(root) == "userspace"
+
+
+def test_both_killed_the_next_one_puts_it_back(root: Path, fly: Callable[..., Any]) -> None:
+    controller, pid = fly(5.0)
+    os.kill(pid, signal.SIGKILL)
+    controller.kill()
+    controller.communicate(timeout=20)
+    if not back(root):  # else the controller heard of it first
+        assert governor(root) == "userspace"
+        saved = rescue(root)
+        assert saved is not None
+        assert saved.values == {GOVERNOR: "ondemand"}
+    assert back(root)
+    assert rescue(root) is None
+    hold = Hold(Sysfs(root), "xu3")
+    hold.take(dict)  # it is nobody's any more
+    hold.release()
+
+
+def test_a_supervisor_that_hangs_is_told_of(root: Path) -> None:
+    supervisor = Supervisor(root)
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    with pytest.raises(Fault, match="the supervisor hangs"):
+        for _ in range(100_000):
+            supervisor.beat(1.0)
+    os.kill(supervisor.pid, signal.SIGCONT)
+    supervisor.close()
+    supervisor.close()
+
+
+def test_a_line_is_one_line_and_needs_no_folder(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(tmp_path / "nowhere", "two\nlines")
+    tell(None, "no machine")
+    assert capsys.readouterr().err == "two lines\nno machine\n"
+
+
+def test_whoever_hangs_is_ended_within_a_second() -> None:
+    assert open_board("xu3").spec.interval_s + SLACK_S < 0.9

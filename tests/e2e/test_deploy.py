@@ -1,0 +1,551 @@
+"""Flights as a person starts them, and everything that can go wrong with one: the board is always put back."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from agents.policy_file import Header
+from agents.saved import SavedPolicy
+from envs.codec import Codec
+from hw.boardfile import load_board
+from hw.profile import grid, load_profile, open_profile, save_profile
+from hw.real.emulated import Emulation
+from hw.real.hostfile import host_text
+from hw.real.state import state_file
+from hw.real.sysfs import Sysfs
+from hw.real.workplan import WorkPlan, save_plan
+from hw.types import BoardSpec, OperatingPoint, Profile, Rung
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "experiments" / "deploy_policy.py"
+BOARDS = ("xu3", "jetson_nano")
+BAR_S = 1.0
+INTERVALS = 400  # more than any of these flights sees
+AFTER = 8  # intervals that a fault is flown through
+
+Popen = subprocess.Popen[str]
+
+
+def policy_of(board: str, seed: int, path: Path) -> Path:
+    """A policy for a board that ships."""
+    model = load_board(board)
+    return save_policy(model.spec, open_profile(model, None), seed, path)
+
+
+def save_policy(spec: BoardSpec, profile: Profile, seed: int, path: Path) -> Path:
+    """A policy that nobody trained: it sets everything there is to set, by what it sees."""
+    codec, rng = Codec(spec, profile, "multi"), np.random.default_rng(seed)
+    sizes = [codec.observation_size, 24, sum(codec.nvec)]
+    header = Header(
+        board=spec.name,
+        board_hash=spec.hash,
+        profile=profile.name,
+        profile_checksum=profile.checksum,
+        algo="ppo",
+        activation="tanh",
+        sizes=sizes,
+        nvec=list(codec.nvec),
+        masked=True,
+        codec=codec.to_json(),
+    )
+    layers = [
+        (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32)) for i, o in pairwise(sizes)
+    ]
+    SavedPolicy(header, layers).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def boards() -> Iterator[Callable[[str], Emulation]]:
+    """Emulated boards that outlive their flights, one of each kind."""
+    running: dict[str, Emulation] = {}
+
+    def board(name: str) -> Emulation:
+        if name not in running:
+            model = load_board(name)
+            running[name] = Emulation.start(model, open_profile(model, None))
+        return running[name]
+
+    yield board
+    for emulation in running.values():
+        emulation.close()
+
+
+def words(*more: object) -> list[str]:
+    return [sys.executable, str(DEPLOY), *map(str, more)]
+
+
+def settings(root: Path) -> dict[str, str]:
+    """Every setting of a tree; a clock's speed is its governor's."""
+    names = ("governor", "min_freq", "max_freq", "enable")
+    files = [p for p in sorted((root / "sys").rglob("*")) if p.name.endswith(names) and not p.name.startswith(".")]
+    return {str(p.relative_to(root)): p.read_text() for p in files}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Telemetry, every row whole."""
+    text = path.read_text()
+    assert text.endswith("\n")
+    header, *lines = text.splitlines()
+    assert all(line.count(",") == header.count(",") for line in lines)
+    return list(csv.DictReader(text.splitlines()))
+
+
+def processes(root: Path) -> dict[int, str]:
+    """Controllers and supervisors of the board with these files."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(root) in line and ("agents.supervisor" in line or "deploy_policy" in line):
+                found[int(entry.name)] = line
+    return found
+
+
+def supervisor_of(root: Path) -> int:
+    return next(pid for pid, line in processes(root).items() if "agents.supervisor" in line)
+
+
+def until(what: Callable[[], bool], limit_s: float = 15.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end_s, "this hangs"
+        time.sleep(0.002)
+
+
+def _rows_so_far(path: Path) -> int:
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+class Fault(NamedTuple):
+    """What goes wrong, and how a flight ends then."""
+
+    inject: Callable[[Emulation, Popen, Path], None]
+    status: int
+    says: str
+    more: tuple[str, ...] = ()
+
+
+def emulated(kind: str) -> Callable[[Emulation, Popen, Path], None]:
+    return lambda emulation, flying, telemetry: emulation.fault(kind)
+
+
+def no_fault(emulation: Emulation, flying: Popen, telemetry: Path) -> None: ...
+
+
+def send(number: int) -> Callable[[Emulation, Popen, Path], None]:
+    return lambda emulation, flying, telemetry: flying.send_signal(number)
+
+
+def kill_supervisor(emulation: Emulation, flying: Popen, telemetry: Path) -> None:
+    os.kill(supervisor_of(emulation.root), signal.SIGKILL)
+
+
+def fill_disk(emulation: Emulation, flying: Popen, telemetry: Path) -> None:
+    full = telemetry.stat().st_size + 40  # less than a row
+    resource.prlimit(flying.pid, resource.RLIMIT_FSIZE, (full, full))
+
+
+METER = "the power meter is dead or frozen"
+FLY_ON = ("--fallback", "schedutil@auto", "--intervals", AFTER)
+FAULTS = {
+    "controller killed": Fault(send(signal.SIGKILL), -signal.SIGKILL, "is gone; {board} was put back"),
+    "controller hangs": Fault(send(signal.SIGSTOP), -signal.SIGKILL, "was ended; {board} was put back"),
+    "supervisor killed": Fault(kill_supervisor, 3, "the supervisor died"),
+    "sensor gone": Fault(emulated("sensor_gone"), 3, METER),
+    "sensor frozen": Fault(emulated("sensor_frozen"), 3, METER),
+    "sensor garbage": Fault(emulated("sensor_garbage"), 3, METER),
+    "sensor nan": Fault(emulated("sensor_nan"), 3, METER),
+    "sensor gone, fallback": Fault(emulated("sensor_gone"), 0, "schedutil@auto takes over", FLY_ON),
+    "clock refused": Fault(emulated("clock_stuck"), 0, "", ("--intervals", AFTER)),
+    "clock snapped": Fault(emulated("clock_snapped"), 0, "", ("--intervals", AFTER)),
+    "hot": Fault(emulated("hot"), 3, "is at 120 C"),
+    "disk full": Fault(fill_disk, 3, "cannot be written"),
+    "worker dies": Fault(emulated("worker_dead"), 3, "the worker died"),
+    "scenario ends": Fault(no_fault, 0, "", ("--intervals", 4)),
+}
+KINDS = ("sensor_gone", "sensor_frozen", "sensor_garbage", "sensor_nan", "clock_stuck", "clock_snapped", "hot")
+
+
+def fault_run(emulation: Emulation, board: str, fault: Fault, seed: int, tmp_path: Path) -> float:
+    """One flight with a fault in it; seconds from the fault (or the last row) to the tree as it was."""
+    root, telemetry = emulation.root, tmp_path / "t.csv"
+    before = settings(root)
+    policy = policy_of(board, seed, tmp_path / "policy.npz")
+    flight = words("--policy", policy, "--board", board, "--backend", "emulated", "--root", root, "--seed", seed)
+    flight += ["--telemetry", str(telemetry), *(() if fault.more else ("--intervals", str(INTERVALS)))]
+    flying = subprocess.Popen(
+        [*flight, *map(str, fault.more)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        flown = 1 + seed % 3
+        until(lambda: _rows_so_far(telemetry) > flown or flying.poll() is not None)
+        assert _rows_so_far(telemetry) > flown, flying.communicate()[1]
+        assert settings(root) != before or fault.more
+        had = telemetry.read_bytes()
+        fault.inject(emulation, flying, telemetry)
+        injected_s = time.time()
+        until(lambda: settings(root) == before and not state_file(root).exists())
+        restored_s = time.time()
+        _, said = flying.communicate(timeout=30)
+    finally:
+        flying.kill()
+        flying.communicate()
+        for kind in KINDS:
+            emulation.fault(kind, False)
+        emulation.fault("worker_dead", False)
+        emulation.sleep(0.5)  # an interval, after which the sensors' files are there again
+    assert flying.returncode == fault.status, said
+    assert fault.says.format(board=board) in said, said
+    assert said.count("\n") == (1 if fault.says or fault.status else 0), said
+    assert telemetry.read_bytes().startswith(had), "rows were lost"
+    assert len(rows(telemetry)) >= flown
+    until(lambda: not processes(root))
+    assert settings(root) == before
+    # a meter that is still, and a flight that goes on, take intervals to end: what counts is from the last of them
+    patient = fault.says == METER or fault.status == 0
+    return restored_s - (max(injected_s, telemetry.stat().st_mtime) if patient else injected_s)
+
+
+@pytest.mark.parametrize(("name", "board"), [(name, BOARDS[k % 2]) for k, name in enumerate(FAULTS)])
+def test_a_fault_and_the_board_is_put_back(
+    boards: Callable[[str], Emulation], board: str, name: str, tmp_path: Path
+) -> None:
+    """Every fault on one of the boards; `make test-slow` flies it on both, ten times."""
+    assert fault_run(boards(board), board, FAULTS[name], 1, tmp_path) < BAR_S
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_ten_faults_and_the_board_is_put_back(
+    boards: Callable[[str], Emulation], board: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    took_s = []
+    for seed in range(10):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        took_s.append(fault_run(boards(board), board, FAULTS[name], seed, folder))
+    with capsys.disabled():
+        print(f"\n{board}, {name}: put back in {np.median(took_s):.3f} s, at most {max(took_s):.3f} s")
+    assert max(took_s) < BAR_S
+
+
+# ---- who else is there ----
+
+
+@pytest.fixture
+def xu3(boards: Callable[[str], Emulation]) -> Emulation:
+    return boards("xu3")
+
+
+def run(*more: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words(*more), cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Status 2, one line, with these parts."""
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert all(part in done.stderr for part in parts), done.stderr
+
+
+def on(emulation: Emulation, *more: object) -> tuple[object, ...]:
+    return ("--policy", "schedutil@auto", "--board", "xu3", "--backend", "emulated", "--root", emulation.root, *more)
+
+
+def in_flight(emulation: Emulation, *more: object) -> Popen:
+    """A flight that has begun."""
+    flying = subprocess.Popen(words(*on(emulation, *more)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert flying.stdout is not None
+    assert flying.stdout.readline()
+    assert " | missed " in flying.stdout.readline(), flying.communicate()[1]
+    return flying
+
+
+@pytest.mark.parametrize("how", ["--restore", "the next start"])
+def test_both_killed_and_the_board_is_put_back(xu3: Emulation, how: str) -> None:
+    before = settings(xu3.root)
+    flying = in_flight(xu3)
+    os.kill(supervisor_of(xu3.root), signal.SIGKILL)
+    flying.kill()
+    flying.communicate(timeout=15)
+    assert settings(xu3.root) != before
+    if how == "--restore":
+        done = run("--restore", "--root", xu3.root)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("xu3: put back")
+    else:
+        assert run(*on(xu3, "--intervals", 1)).returncode == 0
+    assert settings(xu3.root) == before
+    assert "nothing to put back" in run("--restore", "--root", xu3.root).stdout
+
+
+def test_a_second_controller_is_refused_and_changes_nothing(xu3: Emulation, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("of an earlier flight\n")
+    flying = in_flight(xu3)
+    again = run(*on(xu3, "--telemetry", tmp_path / "t.csv"))
+    refused(again, "another controller holds this board", f"process {flying.pid}")
+    refused(run("--restore", "--root", xu3.root), "another controller holds this board")
+    assert (tmp_path / "t.csv").read_text() == "of an earlier flight\n"
+    assert state_file(xu3.root).exists()
+    assert flying.poll() is None
+    flying.send_signal(signal.SIGINT)
+    _, said = flying.communicate(timeout=15)
+    assert flying.returncode == 130
+    assert said.startswith("interrupted after ")
+
+
+def test_a_shadow_flight_sets_nothing(xu3: Emulation, tmp_path: Path) -> None:
+    before = settings(xu3.root)
+    file = policy_of("xu3", 4, tmp_path / "policy.npz")
+    more = ("--policy", file, "--shadow", "--intervals", 300, "--telemetry", tmp_path / "t.csv")
+    flying = in_flight(xu3, *more)
+    until(lambda: len(rows(tmp_path / "t.csv")) > 5)
+    assert settings(xu3.root) == before
+    flying.terminate()
+    flying.communicate(timeout=15)
+    assert flying.returncode == -signal.SIGTERM
+    flown = rows(tmp_path / "t.csv")
+    assert any(row["asked_a15_hz"] != row["granted_a15_hz"] for row in flown), "asked is what the policy would do"
+    assert {row["granted_unit"] for row in flown} == {"a15"}
+    assert settings(xu3.root) == before
+
+
+def test_a_killed_flight_on_an_emulator_of_its_own_leaves_nothing(tmp_path: Path) -> None:
+    flying = subprocess.Popen(
+        words("--policy", "ladder", "--board", "xu3", "--backend", "emulated"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        text=True,
+    )
+    assert flying.stdout is not None
+    for _ in range(2):
+        flying.stdout.readline()
+    assert len(list(tmp_path.glob("xu3-*"))) == 1
+    flying.kill()
+    _, said = flying.communicate(timeout=15)
+    assert "is gone; xu3 was put back" in said
+    until(lambda: not list(tmp_path.glob("xu3-*")))
+
+
+POLICY4 = "sys/devices/system/cpu/cpufreq/policy4"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "parts"),
+    [
+        (f"{POLICY4}/scaling_available_frequencies", "200000 300000", ("lists 200, 300 MHz", "one table only")),
+        (f"{POLICY4}/scaling_available_frequencies", None, ("lists no frequencies",)),
+        ("sys/devices/system/cpu/online", "0-6", ("cpu7 of unit 'a15' is off", "sudo")),
+    ],
+)
+def test_a_board_that_does_not_fit_is_one_line(
+    xu3: Emulation, path: str, text: str | None, parts: tuple[str, ...]
+) -> None:
+    file, before = xu3.root / path, settings(xu3.root)
+    good = file.read_text()
+    try:
+        file.unlink()
+        if text is not None:
+            file.write_text(text + "\n")
+        refused(run(*on(xu3)), *parts)
+    finally:
+        file.write_text(good)
+    assert settings(xu3.root) == before
+    assert not state_file(xu3.root).exists()
+
+
+def test_a_policy_of_another_board_is_one_line(xu3: Emulation, tmp_path: Path) -> None:
+    file = policy_of("jetson_nano", 0, tmp_path / "policy.npz")
+    refused(run(*on(xu3, "--policy", file)), "was trained for board 'jetson_nano'")
+    refused(run(*on(xu3, "--fallback", file)), "was trained for board 'jetson_nano'")
+
+
+# ---- on another machine ----
+
+SSH = """#!/bin/sh
+cd "$FAKE_HOME" && PATH="$FAKE_PATH" exec sh -c "$4"
+"""
+RSYNC = """#!{python}
+import os, shutil, sys
+from pathlib import Path
+def there(name):
+    return Path(os.environ["FAKE_HOME"], name.partition(":")[2]) if ":" in name else Path(name)
+source, target = map(there, sys.argv[-2:])
+target.mkdir(exist_ok=True)
+for old in target.iterdir() if "--delete" in sys.argv else ():
+    if old.name != "out":
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+shutil.copytree(source, target, dirs_exist_ok=True)
+"""
+BARE = """#!/bin/sh
+PYTHONPATH="$PYTHONPATH:{numpy}" exec {python} -S "$@"
+"""
+
+
+class There(NamedTuple):
+    """A machine that is a folder."""
+
+    home: Path
+    programs: Path
+
+    def add(self, name: str, text: str) -> None:
+        (self.programs / name).write_text(text)
+        (self.programs / name).chmod(0o755)
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> There:
+    """A machine that fake ssh and rsync reach, with Python and NumPy and nothing else."""
+    home, here, programs, packages = (tmp_path / name for name in ("home", "here", "programs", "packages"))
+    for folder in (home, here, programs, packages):
+        folder.mkdir()
+    machine, near = There(home, programs), There(home, here)
+    near.add("ssh", SSH)
+    near.add("rsync", RSYNC.format(python=sys.executable))
+    for found in Path(np.__file__).parents[1].glob("numpy*"):
+        (packages / found.name).symlink_to(found)
+    base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    machine.add("python3", BARE.format(python=base, numpy=packages))
+    machine.add("rsync", "#!/bin/sh\n")
+    for name, value in (
+        ("FAKE_HOME", str(home)),
+        ("FAKE_PATH", f"{programs}:/usr/bin:/bin"),
+        ("PATH", f"{here}:{os.environ['PATH']}"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    return machine
+
+
+def far(*more: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return run("--policy", "schedutil@auto", "--board", "xu3", "--remote", "me@board", *more, cwd=cwd)
+
+
+def test_a_flight_elsewhere(there: There, tmp_path: Path) -> None:
+    bare = there.programs / "python3"
+    assert subprocess.run([bare, "-c", "import numpy"], check=False).returncode == 0
+    assert subprocess.run([bare, "-c", "import torch"], capture_output=True, check=False).returncode == 1
+    policy = policy_of("xu3", 0, tmp_path / "policy.npz")
+    (tmp_path / "mine.csv").write_text(
+        "t_s,rate_hz,deadline_s,accuracy_min,energy_budget_j,goal,load_a7,load_a15,mem_gbps,ambient_c\n"
+        "0,5,0.2,0.6,0.3,min_energy,0,1.5,0.5,25\n4,5,0.2,0.6,0.3,min_energy,0,1.5,0.5,25\n"
+    )
+    files = ("--policy", policy, "--scenario", "mine.csv", "--telemetry", "t.csv", "--fallback", "ladder")
+    done = far(*files, "--backend", "emulated", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sum(" | missed " in line for line in done.stdout.splitlines()) == 8
+    assert "scenario mine" in done.stdout
+    assert [float(row["t_s"]) for row in rows(tmp_path / "t.csv")] == [0.5 * k for k in range(1, 9)]
+    again = far("--policy", policy, "--intervals", 1, "--telemetry", "u.csv", cwd=tmp_path)
+    assert (again.returncode, len(rows(tmp_path / "u.csv"))) == (0, 1), "in the same folder"
+    wrong = far("--board", "jetson_nano", "--policy", policy, cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "was trained for board 'xu3'" in wrong.stdout
+
+
+@pytest.mark.parametrize(
+    ("lacks", "text"),
+    [
+        ("python", "me@board has no Python 3.11 or newer; install it there"),
+        ("numpy", "me@board has Python without NumPy; install it there"),
+        ("rsync", "me@board has no rsync; install it there"),
+        ("connection", "me@board: cannot be reached: ssh: no route"),
+        ("ssh", "ssh is not installed here"),
+    ],
+)
+def test_what_is_missing_there_is_one_line(
+    there: There, lacks: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lacks == "python":
+        for minor in ("", ".11", ".12", ".13", ".14"):
+            there.add(f"python3{minor}", "#!/bin/sh\nexit 127\n")
+    elif lacks == "numpy":
+        for minor in ("", ".11", ".12", ".13", ".14"):
+            there.add(f"python3{minor}", '#!/bin/sh\ncase "$2" in *numpy*) exit 1;; esac\n')
+    elif lacks == "rsync":
+        (there.programs / "rsync").unlink()
+        monkeypatch.setenv("FAKE_PATH", str(there.programs))
+        for name in ("sh", "cat"):
+            (there.programs / name).symlink_to(f"/bin/{name}")
+    elif lacks == "connection":
+        There(there.home, tmp_path / "here").add("ssh", "#!/bin/sh\necho ssh: no route >&2\nexit 255\n")
+    else:
+        monkeypatch.setenv("PATH", str(there.home))
+    refused(far(), text)
+    assert not list(there.home.iterdir())
+
+
+def test_a_flight_under_way_there_is_left_alone(there: There) -> None:
+    out = there.home / "powerband" / "out"
+    out.mkdir(parents=True)
+    (out / "pid").write_text(f"{os.getpid()}\n")
+    refused(far(), f"a flight is under way there (process {os.getpid()})")
+
+
+# ---- on this machine ----
+
+
+@pytest.mark.slow
+def test_deciding_takes_next_to_nothing_of_an_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "host.toml").write_text(host_text(Sysfs("/")))
+    spec = load_board(tmp_path / "host.toml").spec
+    points = tuple(
+        OperatingPoint(
+            rung=rung,
+            unit=unit,
+            cores=cores,
+            freq_hz=freq_hz,
+            latency_mean_s=0.01,
+            latency_std_s=0.0,
+            latency_p95_s=0.01,
+            power_w=1.0,
+            rail_power_w=dict.fromkeys(spec.rails, 1.0),
+            samples=5,
+        )
+        for rung, unit, cores, freq_hz in grid(spec, 2)
+    )
+    told = {"how": "a test", "when": "now", "sensor_rate_hz": 0.0, "accuracy_source": "nobody", "power": "modelled"}
+    rungs = tuple(Rung(index=k, name=str(k), accuracy=0.5) for k in (1, 2))
+    profile = Profile(name="x", board="host", kind="measured", rungs=rungs, points=points, provenance=told)
+    save_profile(profile, tmp_path / "host-x.csv")
+    save_plan(WorkPlan(ladder="digits", rounds=(50, 500)), tmp_path)
+    measured = load_profile(tmp_path / "host-x.csv", spec)
+    policy = save_policy(spec, measured, 1, tmp_path / "policy.npz")
+    (tmp_path / "mine.csv").write_text(
+        "t_s,rate_hz,deadline_s,accuracy_min,energy_budget_j,goal,load_cpu,mem_gbps,ambient_c\n"
+        "0,10,0.2,0.4,0.3,min_energy,0,0,25\n"
+        "10,10,0.2,0.4,0.3,max_accuracy,0.5,0,25\n"
+        "20,10,0.2,0.4,0.3,max_accuracy,0.5,0,25\n"
+    )
+    files = ("--policy", policy, "--profile", tmp_path / "host-x.csv", "--scenario", tmp_path / "mine.csv")
+    done = run("--board", "host", "--backend", "real", *files)
+    if "another controller" in done.stderr or "cgroup" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
+    told_of = done.stdout.splitlines()[-1]
+    with capsys.disabled():
+        print(f"\n{told_of}")
+    found = re.fullmatch(r"sense, decide and set: median .* \((.*) % of an interval\), p95 .* \((.*) %\)", told_of)
+    assert found is not None
+    assert float(found[1]) < 1.0
