@@ -162,7 +162,7 @@ class Emulator:
             for shares in (interval.utilisation, interval.peak_utilisation)
         )
         self.tree.show_work(mean, peak, spec.interval_s)
-        duty = (float(interval.unmetered_w[0]) - model.board_base_w) / model.fan_w if model.fan_w else 0.0
+        duty = model.thermal.fan_duty[int(interval.fan[0])]
         self.tree.show_heat(float(interval.temp_c[0]), min(max(duty, 0.0), 1.0))
         highest = [len(c.freqs_hz) - 1 for c in spec.clocks]
         for clock, cap in zip(spec.clocks, self._granted(highest), strict=True):

@@ -46,7 +46,7 @@ class Interval(NamedTuple):  # quicker to make than a frozen dataclass
     switched: F  # (3, n) 0 or 1: rung, placement, any frequency
     exact_power_w: F  # (rails, n) mean over the interval; no controller sees it
     exact_temp_c: F  # (n,) at the end
-    unmetered_w: F  # (n,) rest of the board and fan, on no meter
+    fan: NDArray[np.uint8]  # (n,) the fan's level
     alone_s: F  # (n,) profile latency of the granted point; everybody who holds the profile knows it
     label_key: NDArray[np.uint32]  # (n,) of the noise of the labels, see `Simulator.accuracy`
 
@@ -102,7 +102,7 @@ class Simulator:
         idle = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0)
         self._idle_w = np.float32(sum(idle.values()))
         spot_w = min(idle[thermal.spot_unit], tables.spot_w[0]) if thermal.spot_unit else 0.0
-        _, _, offset, _, r1, r2, r_spot = tables.thermal[:, 0]
+        _, _, offset, r1, r2, r_spot = tables.thermal[:, 0]
         self._idle_heat = np.array([r1 * self._idle_w + r_spot * spot_w, r2 * self._idle_w + offset], np.float32)
         clocks = tables.unit_clock
         in_order = clocks == tuple(range(self._clocks))
@@ -114,9 +114,10 @@ class Simulator:
         self._phase = np.zeros(n, np.float32)
         self._heat = np.zeros((2, n), np.float32)
         self._fan = np.zeros(n, np.uint8)
-        self._cooling = tables.thermal.take(self._fan, axis=1)  # (7, n) as the fan stands
+        self._cooling = tables.thermal.take(self._fan, axis=1)  # (6, n) as the fan stands
         self._cap = np.zeros(n, np.uint8)
-        self._capped = np.zeros(0, np.intp)  # the boards whose clocks are capped
+        self._limit = np.repeat(tables.caps[:, :1], n, axis=1)  # (clocks, n): highest index that the kernel allows
+        self._hot = False  # whether it allows less than everything anywhere
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
         # how this board differs from the model: cluster's power, leakage, power of busy cores; K/W; latency
@@ -145,7 +146,7 @@ class Simulator:
                 self._gain[:, lane] = 1 + spread * rng.standard_normal(self._rails, dtype=np.float32)
                 self._noise[lane] = rng.integers(2**32, dtype=np.uint32)
         # intervals handed out keep what they hold
-        self.granted, self._before_w = self.granted.copy(), self._before_w.copy()
+        self.granted, self._before_w, self._fan = self.granted.copy(), self._before_w.copy(), self._fan.copy()
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
         self._phase[index] = 0
@@ -154,7 +155,7 @@ class Simulator:
         self._fan[index] = 0
         self._cool(index)
         self._cap[index] = 0
-        self._capped = (self._cap > 0).nonzero()[0]
+        self._limit[:, index] = self.tables.caps[:, :1]
         self._heat[:, index] = self._idle_heat[:, None]
         self._before_w[:, index] = self._idle_w / self._rails
         self.busy[:, index] = 0
@@ -184,9 +185,8 @@ class Simulator:
         twin.n = n
         for name in ("_noise", "_queued", "_phase", "_fan", "_cap", "mem_gbps", "ambient_c", "_heat_scale", "_pace"):
             setattr(twin, name, np.repeat(getattr(self, name)[lane : lane + 1], n, axis=0))
-        for name in ("granted", "_heat", "_before_w", "_gain", "_cooling", "busy", "_power_scale"):
+        for name in ("granted", "_heat", "_before_w", "_gain", "_cooling", "busy", "_power_scale", "_limit"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
-        twin._capped = (twin._cap > 0).nonzero()[0]
         return twin
 
     @property
@@ -217,11 +217,10 @@ class Simulator:
     def _grant(self, knobs: I) -> tuple[I, NDArray[np.bool_]]:
         """What the kernel grants of (2 + clocks, n) knobs, and whom it throttled (n,)."""
         granted, throttled = np.array(knobs, np.intp, order="C"), np.zeros(self.n, np.bool_)
-        hot = self._capped
-        if hot.size:
-            asked, caps = granted[2:].take(hot, axis=1), self.tables.caps.take(self._cap.take(hot), axis=1)
-            granted[2:, hot] = np.minimum(asked, caps)
-            throttled[hot] = (caps < asked).any(axis=0)
+        if self._hot:
+            asked = granted[2:]
+            np.logical_or.reduce(asked > self._limit, axis=0, out=throttled)
+            np.minimum(asked, self._limit, out=asked)
         return granted, throttled
 
     def step(self, knobs: I, rate_hz: F, deadline_s: F) -> Interval:
@@ -318,7 +317,7 @@ class Simulator:
                 row += memory_w * working
 
         # heat
-        decay1, decay2, offset, unmetered_w, r1, r2, r_spot = self._cooling
+        decay1, decay2, offset, r1, r2, r_spot = self._cooling
         total_w = reduce(np.add, watts)
         fast_k = r1 * total_w
         if self._spot is not None:
@@ -327,15 +326,16 @@ class Simulator:
         self._heat[0] = physics.relax(self._heat[0], fast_k, decay1)
         self._heat[1] = physics.relax(self._heat[1], r2 * total_w + offset, decay2)
         exact_temp_c = self.ambient_c + self._heat[0] + self._heat[1]
-        fan = physics.hysteresis(self._fan, exact_temp_c, self._fan_trips)
+        fan, self._fan = self._fan, physics.hysteresis(self._fan, exact_temp_c, self._fan_trips)
         turned = (fan != self._fan).nonzero()[0]
         if turned.size:
-            self._fan = fan
-            unmetered_w = unmetered_w.copy()  # the interval keeps what was in force
             self._cool(turned)
-        if self._capped.size or exact_temp_c.max() >= self._lowest_trip_c:
-            self._cap = physics.hysteresis(self._cap, exact_temp_c, self._trips)
-            self._capped = (self._cap > 0).nonzero()[0]
+        if self._hot or exact_temp_c.max() >= self._lowest_trip_c:
+            cap, self._cap = self._cap, physics.hysteresis(self._cap, exact_temp_c, self._trips)
+            turned = (cap != self._cap).nonzero()[0]
+            if turned.size:
+                self._limit[:, turned] = tables.caps.take(self._cap.take(turned), axis=1)
+                self._hot = bool(self._cap.any())
 
         # what the meters make of it
         sensor = self.model.sensor
@@ -364,7 +364,7 @@ class Simulator:
             switched=switched,
             exact_power_w=watts,
             exact_temp_c=exact_temp_c,
-            unmetered_w=unmetered_w,
+            fan=fan,
             alone_s=alone_s,
             label_key=self._noise ^ _LABELS,
         )

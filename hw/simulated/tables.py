@@ -12,7 +12,7 @@ from hw.types import Profile
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
-RESISTANCES = 4  # first row of `Tables.thermal` that holds K/W
+RESISTANCES = 3  # first row of `Tables.thermal` that holds K/W
 
 STREAMS = 2.0  # so many streaming programs fill a unit's memory path: one on an XU3's A15 takes 1.7-2.0 of 3.8 GB/s
 
@@ -35,8 +35,9 @@ class Tables:
     power: F
     power_start: I  # (U, 1): where a unit's columns start
     caps: I  # (C, levels): highest frequency index at a throttle level
-    # (7, levels) by fan level: decay1, decay2, offset, unmetered W, and from RESISTANCES on R1, R2, the spot's
+    # (6, levels) by fan level: decay1, decay2, offset, and from RESISTANCES on R1, R2, the spot's
     thermal: F
+    unmetered_w: F  # (levels,): rest of the board and fan, on no meter
     spot_w: F  # (S,): what one core of the spot's unit can draw at most; empty where the board has no spot
 
 
@@ -87,11 +88,10 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
             np.exp(-spec.interval_s / r.tau_s[0]),
             np.exp(-spec.interval_s / r.tau_s[1]),
             r.offset_k,
-            model.board_base_w + duty * model.fan_w,
             *r.r_k_per_w,
             r.spot_k_per_w,
         ]
-        for r, duty in zip(regimes, model.thermal.fan_duty, strict=True)
+        for r in regimes
     ]
     caps = [
         [len(c.freqs_hz) - 1]
@@ -116,6 +116,7 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         power_start=np.arange(0, power[0].size, steps)[:, None],
         caps=np.array(caps, np.intp),
         thermal=np.array(thermal, np.float32).T.copy(),
+        unmetered_w=np.array([model.board_base_w + duty * model.fan_w for duty in model.thermal.fan_duty], np.float32),
         spot_w=_spot_w(model),
     )
 
