@@ -253,6 +253,8 @@ class EmulatedBoard(LinuxBoard):
     def reset(self, *, seed: int | None = None) -> Telemetry:
         """As `LinuxBoard.reset`, of the board with this seed; None goes on with the generator it has."""
         if not self._closed:
+            if self._hold.saved is None:
+                self._take()  # before its physics start anew: another controller may be flying it
             self.emulation.ask("reset", seed=seed)
         return super().reset(seed=seed)
 
