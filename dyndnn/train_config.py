@@ -195,7 +195,7 @@ class TrainConfig:
 
 
 # What each network of the zoo is trained with, as changes to the defaults; `docs/NETWORKS.md` says why, and which ship.
-_RESNET20: dict[str, Any] = {"net": "resnet20", "channels": (16, 32, 64), "learning_rate": 0.4, "epochs": (60,)}
+_RESNET20: dict[str, Any] = {"net": "resnet20", "channels": (16, 32, 64), "learning_rate": 0.4, "epochs": (100,)}
 _DENSE: dict[str, Any] = {"connectivity": "slimmable"}
 _SMALL_STEPS: dict[str, Any] = {"batch": 128, "learning_rate": 0.1}
 _VARIED: dict[str, Any] = {"cutout": 8, "label_smoothing": 0.05}
