@@ -52,8 +52,8 @@ class Bank:
         if not scenarios:
             raise ValueError("a bank needs at least one scenario")
         self.scenarios = tuple(scenarios)
-        # a row is in force from the first interval that starts at or after its time
-        starts = [np.ceil((s.t_s - s.t_s[0]) / interval_s - 1e-6).astype(np.intp) for s in scenarios]
+        # a row is in force from the first interval that starts at or after its time; the last one only ends a scenario
+        starts = [np.ceil((s.t_s[:-1] - s.t_s[0]) / interval_s - 1e-6).astype(np.intp) for s in scenarios]
         # of rows that would come into force together the last one does
         kept = [np.append(np.diff(start) > 0, True).nonzero()[0] for start in starts]
         rows = max(len(k) for k in kept)

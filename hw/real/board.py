@@ -19,7 +19,7 @@ from hw.real.meters import Meter, find_source
 from hw.real.sensors import Usage, Zones, fans, online
 from hw.real.state import Hold
 from hw.real.sysfs import Sysfs, in_mhz
-from hw.simulated.sensor import energy_error
+from hw.simulated.sensor import rails_error_j
 from hw.types import Clock, Demand, Knobs, Load, Profile, Telemetry
 
 NOTHING = Served(
@@ -252,18 +252,14 @@ class LinuxBoard:
         before, self._energy_j = self._energy_j or energy_j, energy_j
         if energy_j is None or before is None:
             return None
-        errors = [
-            energy_error(
-                joules / seconds,
-                (joules - before[rail]) / seconds,
-                window_s=self._sensor.window_s,
-                step_w=self._sensor.step_w,
-                gain_std=self._sensor.gain_std,
-                interval_s=seconds,
-            ).total_j
-            for rail, joules in energy_j.items()
-        ]
-        return math.hypot(*errors)
+        return rails_error_j(
+            energy_j,
+            before,
+            window_s=self._sensor.window_s,
+            step_w=self._sensor.step_w,
+            gain_std=self._sensor.gain_std,
+            interval_s=seconds,
+        )
 
 
 def _check_online(sysfs: Sysfs, cpus: dict[str, Sequence[int]]) -> None:

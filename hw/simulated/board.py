@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel
 from hw.errors import Refused
-from hw.simulated.sensor import energy_error
+from hw.simulated.sensor import rails_error_j
 from hw.simulated.simulator import Interval, Simulator
 from hw.types import Demand, Knobs, Load, Profile, Telemetry
 
@@ -119,21 +118,17 @@ def lane_telemetry(simulator: Simulator, interval: Interval, asked: Knobs, befor
 
 
 def _energy_error_j(model: BoardModel, energy_j: Mapping[str, float], before: Telemetry | None) -> float:
-    """Standard error of an interval's energy over all rails, whose meters err independently (see `energy_error`)."""
-    seconds, meter = model.spec.interval_s, model.sensor
+    """Standard error of an interval's energy over all rails; at rest where nothing was read before."""
+    meter = model.sensor
     earlier = before.energy_j if before is not None and before.energy_j is not None else energy_j
-    errors = [
-        energy_error(
-            joules / seconds,
-            (joules - earlier[rail]) / seconds,
-            window_s=meter.window_s,
-            step_w=meter.step_w,
-            gain_std=meter.gain_std,
-            interval_s=seconds,
-        ).total_j
-        for rail, joules in energy_j.items()
-    ]
-    return math.hypot(*errors)
+    return rails_error_j(
+        energy_j,
+        earlier,
+        window_s=meter.window_s,
+        step_w=meter.step_w,
+        gain_std=meter.gain_std,
+        interval_s=model.spec.interval_s,
+    )
 
 
 def idle_telemetry(simulator: Simulator) -> Telemetry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,33 @@ def energy_error(
         rounding_j=interval_s * step_w / math.sqrt(12.0 * values),
         gain_j=gain_std * abs(power_w) * interval_s,
     )
+
+
+def rails_error_j(
+    energy_j: Mapping[str, float],
+    before_j: Mapping[str, float],
+    *,
+    window_s: float,
+    step_w: float,
+    gain_std: float,
+    interval_s: float,
+) -> float:
+    """Standard error (J) of an interval's energy over all rails, whose meters err independently (see `energy_error`).
+
+    `before_j` is what they reported for the interval before.
+    """
+    errors = [
+        energy_error(
+            joules / interval_s,
+            (joules - before_j[rail]) / interval_s,
+            window_s=window_s,
+            step_w=step_w,
+            gain_std=gain_std,
+            interval_s=interval_s,
+        ).total_j
+        for rail, joules in energy_j.items()
+    ]
+    return math.hypot(*errors)
 
 
 def intervals_for(

@@ -156,6 +156,7 @@ class Simulator:
         self._cool(index)
         self._cap[index] = 0
         self._limit[:, index] = self.tables.caps[:, :1]
+        self._hot = bool(self._cap.any())
         self._heat[:, index] = self._idle_heat[:, None]
         self._before_w[:, index] = self._idle_w / self._rails
         self.busy[:, index] = 0
@@ -213,6 +214,10 @@ class Simulator:
         hits = served * self.tables.accuracy.take(rung) + noise.normal(noise.mixed(interval.label_key)) * deviation
         right = np.minimum(at_least(np.rint(hits), 0.0), served)
         return np.where(served > 0, right / at_least(served, 1.0), np.float32(np.nan))
+
+    def unmetered_w(self, interval: Interval) -> F:
+        """What the rest of the board and the fan drew in an interval (W), (n,); it is on no meter."""
+        return self.tables.unmetered_w.take(interval.fan)
 
     def _grant(self, knobs: I) -> tuple[I, NDArray[np.bool_]]:
         """What the kernel grants of (2 + clocks, n) knobs, and whom it throttled (n,)."""

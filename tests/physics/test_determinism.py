@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -58,6 +60,34 @@ def test_single_env_and_batch_agree_over_three_episodes(task: Task, lanes: int) 
                 np.testing.assert_allclose(row, finals[k][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}")
                 row, _ = env.reset()
             np.testing.assert_allclose(row, batch_obs[k + 1][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}")
+
+
+LAST_ROW_DIFFERS = (
+    "t_s,rate_hz,deadline_s,accuracy_min,energy_budget_j,goal,load_a7,load_a15,mem_gbps,ambient_c\n"
+    "0,5,0.2,0.6,0.3,min_energy,0,1.5,0.5,25\n"
+    "2,8,0.15,0.5,0.3,max_accuracy,1,0,0,25\n"
+    "2.2,9,0.15,0.5,0.3,max_accuracy,1,0,0,25\n"
+    "2.4,7,0.15,0.5,0.3,max_accuracy,1,0,0,25\n"
+    "4,20,0.5,0.7,0.9,min_energy,0,0,0,25\n"
+)
+
+
+def test_the_last_row_of_a_file_only_ends_it(tmp_path: Path) -> None:
+    """And of rows within one interval the last one counts; in the batch as in the single environment."""
+    file = tmp_path / "short.csv"
+    file.write_text(LAST_ROW_DIFFERS)
+    task = open_task("xu3", scenarios=[file])
+    chosen = actions(task, task.scenarios[0].n_intervals(task.model.spec.interval_s))
+    vector = BoardVectorEnv(task, 1)
+    env = ControlEnv(SimBoard(task.model, task.profile), task.profile, task.scenarios)
+    vector.reset(seed=SEED)
+    env.reset(seed=SEED)
+    for action in chosen:
+        rows, _, _, ended, info = vector.step(action[None])
+        row, _, _, truncated, _ = env.step(action)
+        assert truncated == ended[0]
+        np.testing.assert_allclose(info["final_obs"][0] if truncated else rows[0], row, atol=2e-6)
+    assert truncated
 
 
 def test_same_seed_again_and_another_seed(task: Task) -> None:

@@ -316,3 +316,16 @@ def test_one_hot_core_with_the_fan_low() -> None:
     assert temp >= 95.0, temp
     assert 60 <= seconds <= 900, seconds
     assert 3.0 <= a15 <= 3.4, a15
+
+
+def test_the_fan_and_the_rest_of_the_board_are_on_no_meter() -> None:
+    simulator = seeded(1, 4)
+    simulator.inject(np.full((2, 4), 4.0, np.float32), np.zeros(4, np.float32), np.full(4, 40.0, np.float32))
+    knobs, rate, deadline_s = knobs_of(1, "a7", 1, 1.4e9, 1.8e9, 4), np.ones(4, np.float32), np.ones(4, np.float32)
+    first = simulator.step(knobs, rate, deadline_s)
+    np.testing.assert_allclose(simulator.unmetered_w(first), MODEL.board_base_w)
+    for _ in range(60):
+        last = simulator.step(knobs, rate, deadline_s)
+    assert last.fan.min() > 0
+    duty = np.array(MODEL.thermal.fan_duty)[last.fan]
+    np.testing.assert_allclose(simulator.unmetered_w(last), MODEL.board_base_w + duty * MODEL.fan_w, rtol=1e-6)
