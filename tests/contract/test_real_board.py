@@ -8,18 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
-import numpy as np
 import pytest
 
 from agents.policy import Policy, make_policy
-from agents.policy_file import Header
 from agents.runtime import control
-from agents.saved import SavedPolicy
-from envs.codec import Codec
 from envs.families import scenario_set
 from envs.reward import RewardWeights
 from envs.scenario import Scenario
@@ -33,6 +28,7 @@ from hw.real.emulated import EmulatedBoard, EmulatedLoad, EmulatedWorker, Emulat
 from hw.real.state import state_file
 from hw.real.sysfs import Sysfs
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
+from tests.untrained import untrained_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMAND = Demand(rate_hz=20.0, deadline_s=0.1, accuracy_min=0.6, energy_budget_j=1.0, goal="min_energy")
@@ -114,28 +110,6 @@ def static_best(board: str, scenario: Scenario, seed: int) -> Policy:
     return Fixed(bound.act(telemetry, scenario.demand(0)))
 
 
-def saved_policy(spec: BoardSpec, profile: Profile) -> SavedPolicy:
-    """A network that nobody trained: what it chooses hangs on every figure of the telemetry."""
-    codec, rng = Codec(spec, profile, "multi"), np.random.default_rng(3)
-    sizes = [codec.observation_size, 24, 16, sum(codec.nvec)]
-    header = Header(
-        board=spec.name,
-        board_hash=spec.hash,
-        profile=profile.name,
-        profile_checksum=profile.checksum,
-        algo="ppo",
-        activation="tanh",
-        sizes=sizes,
-        nvec=list(codec.nvec),
-        masked=True,
-        codec=codec.to_json(),
-    )
-    layers = [
-        (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32)) for i, o in pairwise(sizes)
-    ]
-    return SavedPolicy(header, layers)
-
-
 @pytest.mark.parametrize("policy", ["static_best", "schedutil@auto", "saved"])
 @pytest.mark.parametrize("name", ["xu3", "jetson_nano"])
 def test_an_emulated_flight_is_the_simulated_one(name: str, policy: str) -> None:
@@ -148,7 +122,7 @@ def test_an_emulated_flight_is_the_simulated_one(name: str, policy: str) -> None
     def pilot() -> Policy:
         if policy == "static_best":
             return static_best(name, scenario, seed)
-        return saved_policy(spec, profile) if policy == "saved" else make_policy(policy)
+        return untrained_policy(spec, profile) if policy == "saved" else make_policy(policy)
 
     flown = control(simulated, pilot(), scenario, profile, seed=seed, intervals=intervals)
     board = open_board(name, backend="emulated")

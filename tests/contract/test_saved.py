@@ -7,7 +7,6 @@ import json
 import pickle
 import zipfile
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from agents.policy import make_policy
-from agents.policy_file import FORMAT_VERSION, MAX_BYTES, Header
+from agents.policy_file import FORMAT_VERSION, MAX_BYTES
 from agents.runtime import control
 from agents.saved import SavedPolicy
 from envs.codec import Codec
@@ -25,6 +24,7 @@ from hw.catalog import open_board
 from hw.errors import InputError
 from hw.profile import open_profile
 from hw.types import BoardSpec, Profile
+from tests.untrained import untrained_policy
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +37,9 @@ def profile(spec: BoardSpec) -> Profile:
     return open_profile(spec, None)
 
 
-def random_policy(spec: BoardSpec, profile: Profile, view: Any = "multi", activation: str = "tanh") -> SavedPolicy:
-    codec = Codec(spec, profile, view)
-    rng = np.random.default_rng(3)
-    sizes = [codec.observation_size, 24, 16, sum(codec.nvec)]
-    header = Header(
-        board=spec.name,
-        board_hash=spec.hash,
-        profile=profile.name,
-        profile_checksum=profile.checksum,
-        algo="ppo",
-        activation=activation,
-        sizes=sizes,
-        nvec=list(codec.nvec),
-        masked=True,
-        codec=codec.to_json(),
-    )
-    layers = [
-        (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32)) for i, o in pairwise(sizes)
-    ]
-    return SavedPolicy(header, layers)
-
-
 @pytest.fixture
 def policy(spec: BoardSpec, profile: Profile) -> SavedPolicy:
-    return random_policy(spec, profile)
+    return untrained_policy(spec, profile)
 
 
 @pytest.fixture
@@ -96,7 +74,7 @@ def refused(path: Path, text: str) -> None:
 @pytest.mark.parametrize("view", ["multi", "flat"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_round_trip(spec: BoardSpec, profile: Profile, view: str, activation: str, tmp_path: Path) -> None:
-    policy = random_policy(spec, profile, view, activation)
+    policy = untrained_policy(spec, profile, view=view, activation=activation)
     policy.save(tmp_path / "policy.npz")
     again = make_policy(str(tmp_path / "policy.npz"))
     assert isinstance(again, SavedPolicy) and again.header == policy.header
@@ -126,7 +104,7 @@ def test_mask_is_obeyed(policy: SavedPolicy) -> None:
 @pytest.mark.parametrize("view", ["multi", "flat"])
 def test_flies(spec: BoardSpec, profile: Profile, view: str) -> None:
     """Through the one loop on a simulated board; a masked policy never asks for a rung below the floor."""
-    policy = random_policy(spec, profile, view)
+    policy = untrained_policy(spec, profile, view=view)
     scenario = scenario_set("held_out", spec, profile, 1, seed=2)[0]
     floors: list[float] = []
     flight = control(

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from agents.policy_file import Header
-from agents.saved import SavedPolicy
-from envs.codec import Codec
 from hw.boardfile import load_board
 from hw.profile import grid, load_profile, open_profile, save_profile
 from hw.real.emulated import Emulation
@@ -28,45 +22,15 @@ from hw.real.hostfile import host_text
 from hw.real.state import state_file
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
-from hw.types import BoardSpec, OperatingPoint, Profile, Rung
+from hw.types import OperatingPoint, Profile, Rung
+from tests.e2e.deploying import policy_of, refused, rows, run, save_policy, words
 
-ROOT = Path(__file__).resolve().parents[2]
-DEPLOY = ROOT / "experiments" / "deploy_policy.py"
 BOARDS = ("xu3", "jetson_nano")
 BAR_S = 1.0
 INTERVALS = 400  # more than any of these flights sees
 AFTER = 8  # intervals that a fault is flown through
 
 Popen = subprocess.Popen[str]
-
-
-def policy_of(board: str, seed: int, path: Path) -> Path:
-    """A policy for a board that ships."""
-    model = load_board(board)
-    return save_policy(model.spec, open_profile(model, None), seed, path)
-
-
-def save_policy(spec: BoardSpec, profile: Profile, seed: int, path: Path) -> Path:
-    """A policy that nobody trained: it sets everything there is to set, by what it sees."""
-    codec, rng = Codec(spec, profile, "multi"), np.random.default_rng(seed)
-    sizes = [codec.observation_size, 24, sum(codec.nvec)]
-    header = Header(
-        board=spec.name,
-        board_hash=spec.hash,
-        profile=profile.name,
-        profile_checksum=profile.checksum,
-        algo="ppo",
-        activation="tanh",
-        sizes=sizes,
-        nvec=list(codec.nvec),
-        masked=True,
-        codec=codec.to_json(),
-    )
-    layers = [
-        (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32)) for i, o in pairwise(sizes)
-    ]
-    SavedPolicy(header, layers).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -85,24 +49,11 @@ def boards() -> Iterator[Callable[[str], Emulation]]:
         emulation.close()
 
 
-def words(*more: object) -> list[str]:
-    return [sys.executable, str(DEPLOY), *map(str, more)]
-
-
 def settings(root: Path) -> dict[str, str]:
     """Every setting of a tree; a clock's speed is its governor's."""
     names = ("governor", "min_freq", "max_freq", "enable")
     files = [p for p in sorted((root / "sys").rglob("*")) if p.name.endswith(names) and not p.name.startswith(".")]
     return {str(p.relative_to(root)): p.read_text() for p in files}
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    """Telemetry, every row whole."""
-    text = path.read_text()
-    assert text.endswith("\n")
-    header, *lines = text.splitlines()
-    assert all(line.count(",") == header.count(",") for line in lines)
-    return list(csv.DictReader(text.splitlines()))
 
 
 def processes(root: Path) -> dict[int, str]:
@@ -256,18 +207,6 @@ def xu3(boards: Callable[[str], Emulation]) -> Emulation:
     return boards("xu3")
 
 
-def run(*more: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words(*more), cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
-
-
-def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Status 2, one line, with these parts."""
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert all(part in done.stderr for part in parts), done.stderr
-
-
 def on(emulation: Emulation, *more: object) -> tuple[object, ...]:
     return ("--policy", "schedutil@auto", "--board", "xu3", "--backend", "emulated", "--root", emulation.root, *more)
 
@@ -379,128 +318,6 @@ def test_a_policy_of_another_board_is_one_line(xu3: Emulation, tmp_path: Path) -
     file = policy_of("jetson_nano", 0, tmp_path / "policy.npz")
     refused(run(*on(xu3, "--policy", file)), "was trained for board 'jetson_nano'")
     refused(run(*on(xu3, "--fallback", file)), "was trained for board 'jetson_nano'")
-
-
-# ---- on another machine ----
-
-SSH = """#!/bin/sh
-cd "$FAKE_HOME" && PATH="$FAKE_PATH" exec sh -c "$4"
-"""
-RSYNC = """#!{python}
-import os, shutil, sys
-from pathlib import Path
-def there(name):
-    return Path(os.environ["FAKE_HOME"], name.partition(":")[2]) if ":" in name else Path(name)
-source, target = map(there, sys.argv[-2:])
-target.mkdir(exist_ok=True)
-for old in target.iterdir() if "--delete" in sys.argv else ():
-    if old.name != "out":
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
-shutil.copytree(source, target, dirs_exist_ok=True)
-"""
-BARE = """#!/bin/sh
-PYTHONPATH="$PYTHONPATH:{numpy}" exec {python} -S "$@"
-"""
-
-
-class There(NamedTuple):
-    """A machine that is a folder."""
-
-    home: Path
-    programs: Path
-
-    def add(self, name: str, text: str) -> None:
-        (self.programs / name).write_text(text)
-        (self.programs / name).chmod(0o755)
-
-
-@pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> There:
-    """A machine that fake ssh and rsync reach, with Python and NumPy and nothing else."""
-    home, here, programs, packages = (tmp_path / name for name in ("home", "here", "programs", "packages"))
-    for folder in (home, here, programs, packages):
-        folder.mkdir()
-    machine, near = There(home, programs), There(home, here)
-    near.add("ssh", SSH)
-    near.add("rsync", RSYNC.format(python=sys.executable))
-    for found in Path(np.__file__).parents[1].glob("numpy*"):
-        (packages / found.name).symlink_to(found)
-    base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    machine.add("python3", BARE.format(python=base, numpy=packages))
-    machine.add("rsync", "#!/bin/sh\n")
-    for name, value in (
-        ("FAKE_HOME", str(home)),
-        ("FAKE_PATH", f"{programs}:/usr/bin:/bin"),
-        ("PATH", f"{here}:{os.environ['PATH']}"),
-    ):
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    return machine
-
-
-def far(*more: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return run("--policy", "schedutil@auto", "--board", "xu3", "--remote", "me@board", *more, cwd=cwd)
-
-
-def test_a_flight_elsewhere(there: There, tmp_path: Path) -> None:
-    bare = there.programs / "python3"
-    assert subprocess.run([bare, "-c", "import numpy"], check=False).returncode == 0
-    assert subprocess.run([bare, "-c", "import torch"], capture_output=True, check=False).returncode == 1
-    policy = policy_of("xu3", 0, tmp_path / "policy.npz")
-    (tmp_path / "mine.csv").write_text(
-        "t_s,rate_hz,deadline_s,accuracy_min,energy_budget_j,goal,load_a7,load_a15,mem_gbps,ambient_c\n"
-        "0,5,0.2,0.6,0.3,min_energy,0,1.5,0.5,25\n4,5,0.2,0.6,0.3,min_energy,0,1.5,0.5,25\n"
-    )
-    files = ("--policy", policy, "--scenario", "mine.csv", "--telemetry", "t.csv", "--fallback", "ladder")
-    done = far(*files, "--backend", "emulated", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert sum(" | missed " in line for line in done.stdout.splitlines()) == 8
-    assert "scenario mine" in done.stdout
-    assert [float(row["t_s"]) for row in rows(tmp_path / "t.csv")] == [0.5 * k for k in range(1, 9)]
-    again = far("--policy", policy, "--intervals", 1, "--telemetry", "u.csv", cwd=tmp_path)
-    assert (again.returncode, len(rows(tmp_path / "u.csv"))) == (0, 1), "in the same folder"
-    wrong = far("--board", "jetson_nano", "--policy", policy, cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "was trained for board 'xu3'" in wrong.stdout
-
-
-@pytest.mark.parametrize(
-    ("lacks", "text"),
-    [
-        ("python", "me@board has no Python 3.11 or newer; install it there"),
-        ("numpy", "me@board has Python without NumPy; install it there"),
-        ("rsync", "me@board has no rsync; install it there"),
-        ("connection", "me@board: cannot be reached: ssh: no route"),
-        ("ssh", "ssh is not installed here"),
-    ],
-)
-def test_what_is_missing_there_is_one_line(
-    there: There, lacks: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if lacks == "python":
-        for minor in ("", ".11", ".12", ".13", ".14"):
-            there.add(f"python3{minor}", "#!/bin/sh\nexit 127\n")
-    elif lacks == "numpy":
-        for minor in ("", ".11", ".12", ".13", ".14"):
-            there.add(f"python3{minor}", '#!/bin/sh\ncase "$2" in *numpy*) exit 1;; esac\n')
-    elif lacks == "rsync":
-        (there.programs / "rsync").unlink()
-        monkeypatch.setenv("FAKE_PATH", str(there.programs))
-        for name in ("sh", "cat"):
-            (there.programs / name).symlink_to(f"/bin/{name}")
-    elif lacks == "connection":
-        There(there.home, tmp_path / "here").add("ssh", "#!/bin/sh\necho ssh: no route >&2\nexit 255\n")
-    else:
-        monkeypatch.setenv("PATH", str(there.home))
-    refused(far(), text)
-    assert not list(there.home.iterdir())
-
-
-def test_a_flight_under_way_there_is_left_alone(there: There) -> None:
-    out = there.home / "powerband" / "out"
-    out.mkdir(parents=True)
-    (out / "pid").write_text(f"{os.getpid()}\n")
-    refused(far(), f"a flight is under way there (process {os.getpid()})")
 
 
 # ---- on this machine ----
