@@ -39,6 +39,7 @@ class Comparison:
     rows: list[Row]
     bound: Mapping[Episode, float]  # reward_mean of BOUND
     careful: Mapping[Episode, float]  # reward_mean of CAREFUL
+    simulated: list[Row]  # the rows of the same flights in simulation, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def evaluate(
     vary: bool = False,
     backend: str = "sim",
     source: str | None = None,
+    simulate_too: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """One row per controller, scenario and seed, in that order; regret is against the oracle on the same two.
@@ -101,7 +103,7 @@ def evaluate(
     processes work at a time (1: this one alone). `telemetry` is a folder for a CSV per flight. `vary`: every seed is
     another board of the model, the same one for every controller. `backend`: where the controllers asked for fly; those
     that regret is made of fly in simulation always. `source` names the profile where it is a file that a real board
-    needs to be opened by.
+    needs to be opened by. `simulate_too`: whatever flies elsewhere flies in simulation besides.
     `on_progress(done, total)` counts episodes. The oracle and `performance@auto` are flown for regret
     whether or not they are asked for.
     Raises InputError where a controller or a scenario does not fit.
@@ -117,7 +119,8 @@ def evaluate(
         open_board(board, profile=opened, backend=backend).close()  # what it refuses, it refuses before the others fly
     check_scenarios(scenarios)
     # the clairvoyant ones take longest: first, lest one of them is what everybody waits for at the end
-    wanted = [*((name, backend) for name in asked), (BOUND, "sim"), (CAREFUL, "sim")]
+    twins = asked if simulate_too else []
+    wanted = [*((name, backend) for name in asked), *((name, "sim") for name in (*twins, BOUND, CAREFUL))]
     flown = sorted(dict.fromkeys(wanted), key=lambda flight: not _is_privileged(flight[0]))
     names = labels or {}
     work = [
@@ -150,16 +153,16 @@ def evaluate(
         return {(r.scenario, r.seed): r.reward_mean for s in scenarios for r in rows[name, s.name, "sim"]}
 
     bound = rewards(BOUND)
-    return Comparison(
-        [
+
+    def rows_of(names: Sequence[str], where: str) -> list[Row]:
+        return [
             replace(r, regret=bound[r.scenario, r.seed] - r.reward_mean)
-            for name in asked
+            for name in names
             for s in scenarios
-            for r in rows[name, s.name, backend]
-        ],
-        bound,
-        rewards(CAREFUL),
-    )
+            for r in rows[name, s.name, where]
+        ]
+
+    return Comparison(rows_of(asked, backend), bound, rewards(CAREFUL), rows_of(twins, "sim"))
 
 
 def _results(work: Sequence[_Job], jobs: int) -> Iterator[tuple[_Job, list[Row]]]:

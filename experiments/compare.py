@@ -8,7 +8,6 @@ python experiments/compare.py --board host --backend real --gap --profile measur
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,17 +16,16 @@ from rich.console import Console
 
 from agents.policy import policy_names
 from envs.families import scenario_set
-from envs.scenario import Scenario, load_scenario
+from envs.scenario import load_scenario
 from experiments._cli import main_guard, parse
 from experiments._evaluate import HELD_OUT, check_controllers, check_scenarios, default_jobs, evaluate
 from experiments._gap import gaps, print_gaps, write_gaps
-from experiments._metrics import Row, write_results
+from experiments._metrics import write_results
 from experiments._progress import Bar
 from experiments._run import RunFolder, check_folder
 from experiments._table import PLAIN_WIDTH, print_comparison
 from hw.catalog import open_board
 from hw.errors import InputError
-from hw.types import Profile
 
 SCRIPT = "compare.py"
 
@@ -105,33 +103,17 @@ def main() -> None:
                 vary=config.vary,
                 backend=config.backend,
                 source=config.profile,
+                simulate_too=config.gap,
                 on_progress=bar.update,
             )
         write_results(comparison.rows, folder.path / "results.csv")
         if config.gap:
-            apart = gaps(_simulated(config, controllers, profile, scenarios), comparison.rows)
+            apart = gaps(comparison.simulated, comparison.rows)
             write_gaps(apart, folder.path / "gap.csv")
     print_comparison(comparison, profile, [c for c in controllers if c.endswith(".npz")], config.backend)
     if config.gap:
         print_gaps(apart, Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True))
     print(f"Results: {folder.path / 'results.csv'}")
-
-
-def _simulated(
-    config: Config, controllers: Sequence[str], profile: Profile, scenarios: Sequence[Scenario]
-) -> list[Row]:
-    """The same flights in the simulator."""
-    with Bar("simulating", "flights") as bar:
-        return evaluate(
-            controllers,
-            config.board,
-            profile,
-            scenarios,
-            range(config.seeds),
-            jobs=config.jobs or default_jobs(),
-            source=config.profile,
-            on_progress=bar.update,
-        ).rows
 
 
 if __name__ == "__main__":
