@@ -101,9 +101,8 @@ class Run:
         self.writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=len(record["curve"]) + 1)
 
     def close(self) -> None:
-        """Let go of the event file, and of what holds for a part of a stage only."""
+        """Let go of the event file."""
         self.writer.close()
-        self.net.seclude(None)
 
     def fit(self, found: Checkpoint | None) -> None:
         """All stages that are left, from what `found` says where a run is taken up again."""
@@ -152,7 +151,6 @@ class Run:
         net.train()
         for step, (x, y) in enumerate(self.training.shuffled(config.batch, self.augment, rng)):
             rate, alone = self._rate(stage, epoch, step), self._alone(stage, epoch, step)
-            net.seclude(stage.frozen if alone else None)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.optimiser.zero_grad(set_to_none=True)
@@ -170,7 +168,6 @@ class Run:
                 if self.device.type == "cpu":  # on a GPU it would wait for the step
                     self.loss = float(total) / (step + 1)
                 self._tell(stage, epoch, step + 1)
-        net.seclude(None)
         self.loss = float(total) / self.steps
         if not math.isfinite(self.loss):
             want = "a lower --learning-rate, or a longer --warmup"

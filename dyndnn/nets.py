@@ -53,7 +53,6 @@ class GroupedConv(nn.Module):
         super().__init__()
         self.image = plan.source is None
         self.nested = config.connectivity == "nested"
-        self.secluded = -1  # the group, if any, that for now reads its own channels only
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         for j, row in enumerate(config.widths):
             before = config.widths[j - 1] if j else (0,) * len(row)
@@ -65,23 +64,23 @@ class GroupedConv(nn.Module):
             self.convs.append(nn.Conv2d(seen, out, plan.kernel, plan.stride, plan.kernel // 2, bias=False))
             self.norms.append(nn.BatchNorm2d(out))
 
-    def forward(self, xs: list[Tensor], rung: int) -> list[Tensor]:
-        """Groups 0..rung, before the non-linearity, from the groups of the layer before."""
+    def forward(self, xs: list[Tensor], rung: int, first: int = 0) -> list[Tensor]:
+        """Groups first..rung, before the non-linearity, from the same groups of the layer before and no others."""
         out = []
-        for j in range(rung + 1):
-            if j == self.secluded and self.nested and not self.image:
-                conv = self.convs[j]
-                assert isinstance(conv, nn.Conv2d)
-                own = conv.weight[:, -xs[j].shape[1] :]
-                out.append(self.norms[j](F.conv2d(xs[j], own, None, conv.stride, conv.padding)))
-                continue
+        for j in range(first, rung + 1):
+            conv = self.convs[j]
+            assert isinstance(conv, nn.Conv2d)
             if self.image:
                 x = xs[0]
-            elif self.nested and j:
-                x = torch.cat(xs[: j + 1], 1)
+            elif self.nested and j > first:
+                x = torch.cat(xs[: j - first + 1], 1)
             else:
-                x = xs[j]
-            out.append(self.norms[j](self.convs[j](x)))
+                x = xs[j - first]
+            if x.shape[1] == conv.in_channels:
+                y = conv(x)
+            else:  # own channels come last
+                y = F.conv2d(x, conv.weight[:, -x.shape[1] :], None, conv.stride, conv.padding)
+            out.append(self.norms[j](y))
         return out
 
     def parts(self, k: int) -> Iterator[nn.Module]:
@@ -105,7 +104,7 @@ class SlimmableConv(nn.Module):
         self.conv = nn.Conv2d(self.seen[-1], self.out[-1], plan.kernel, plan.stride, plan.kernel // 2, bias=False)
         self.norms = nn.ModuleList(nn.BatchNorm2d(n) for n in self.out)
 
-    def forward(self, xs: list[Tensor], rung: int) -> list[Tensor]:
+    def forward(self, xs: list[Tensor], rung: int, first: int = 0) -> list[Tensor]:
         """The rung's channels, before the non-linearity, in a list of one."""
         weight = self.conv.weight[: self.out[rung], : self.seen[rung]]
         return [self.norms[rung](F.conv2d(xs[0], weight, None, self.conv.stride, self.conv.padding))]
@@ -159,24 +158,21 @@ class DynamicNet(nn.Module):
         features = self.features(x, rung)
         return [self.logits(features, k) for k in range(rung + 1)]
 
-    def features(self, x: Tensor, rung: int) -> list[Tensor]:
-        """Pooled features of groups 0..rung, each (n, channels of the group); dense rungs: one tensor."""
+    def features(self, x: Tensor, rung: int, first: int = 0) -> list[Tensor]:
+        """Pooled features of groups first..rung, each (n, channels of the group); dense rungs: one tensor.
+
+        Groups below `first` are neither computed nor read: a new group learns by itself what it can.
+        """
         if tuple(x.shape[1:]) != self.config.input_shape:
             raise NetworkError.at("input", "has another shape", value=tuple(x.shape), want=f"(n, {self._shape()})")
-        xs = self._relu_pool(self.layers["stem"]([x], rung), 1)
-        xs = self._alexnet(xs, rung) if self.config.family == "alexnet" else self._resnet20(xs, rung)
+        xs = self._relu_pool(self.layers["stem"]([x], rung, first), 1)
+        xs = self._alexnet(xs, rung, first) if self.config.family == "alexnet" else self._resnet20(xs, rung, first)
         return [F.adaptive_avg_pool2d(x, 1).flatten(1) for x in xs]
 
-    def alone(self, features: list[Tensor], k: int) -> Tensor:
-        """What group k says by itself, from at least its features."""
-        logits: Tensor = (self.asides if len(self.asides) else self.heads)[k](features[k])
+    def alone(self, feature: Tensor, k: int) -> Tensor:
+        """What group k says by itself, from its features."""
+        logits: Tensor = (self.asides if len(self.asides) else self.heads)[k](feature)
         return logits
-
-    def seclude(self, k: int | None) -> None:
-        """Let a nested group read its own channels only, for now; None: let every group read what it may."""
-        for conv in self.convs():
-            if isinstance(conv, GroupedConv):
-                conv.secluded = -1 if k is None else k
 
     def logits(self, features: list[Tensor], rung: int) -> Tensor:
         """Logits of a rung from at least its features."""
@@ -229,18 +225,18 @@ class DynamicNet(nn.Module):
                     part.eval()
         return self
 
-    def _alexnet(self, xs: list[Tensor], rung: int) -> list[Tensor]:
+    def _alexnet(self, xs: list[Tensor], rung: int, first: int) -> list[Tensor]:
         for number in range(2, self.config.layers + 1):
-            xs = self._relu_pool(self.layers[f"conv{number}"](xs, rung), number)
+            xs = self._relu_pool(self.layers[f"conv{number}"](xs, rung, first), number)
         return xs
 
-    def _resnet20(self, xs: list[Tensor], rung: int) -> list[Tensor]:
+    def _resnet20(self, xs: list[Tensor], rung: int, first: int) -> list[Tensor]:
         for stage in range(1, STAGES + 1):
             for block in range(1, self.config.blocks + 1):
                 name = f"stage{stage}_block{block}"
-                inner = [F.relu(x) for x in self.layers[f"{name}_conv1"](xs, rung)]
-                short = self.layers[f"{name}_projection"](xs, rung) if stage > 1 and block == 1 else xs
-                main = self.layers[f"{name}_conv2"](inner, rung)
+                inner = [F.relu(x) for x in self.layers[f"{name}_conv1"](xs, rung, first)]
+                short = self.layers[f"{name}_projection"](xs, rung, first) if stage > 1 and block == 1 else xs
+                main = self.layers[f"{name}_conv2"](inner, rung, first)
                 xs = [F.relu(m + s) for m, s in zip(main, short, strict=True)]
         return xs
 

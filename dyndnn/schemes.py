@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,9 +48,8 @@ def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     cost = [macs(network, k) for k in range(network.rungs)]
     top = network.rungs - 1
     if config.scheme == "incremental":
-        below = [0, *cost]
         return [
-            Stage(k, f"group {k + 1} of {count}", (k,), k, epochs[k], below[k] + BACKWARD * (cost[k] - below[k]))
+            Stage(k, f"group {k + 1} of {count}", (k,), k, epochs[k], _group_cost(config, network, k))
             for k in range(count)
         ]
     if config.scheme == "multi_path":
@@ -60,6 +59,19 @@ def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     rungs = tuple(range(network.rungs))
     mean = sum(cost) / len(cost) if config.scheme == "single_path" else float(cost[top])
     return [Stage(0, config.scheme.replace("_", " "), rungs, 0, epochs[0], BACKWARD * mean)]
+
+
+def _group_cost(config: TrainConfig, network: NetConfig, k: int) -> float:
+    """Of an epoch of group k, on the mean of the part that it spends alone and the part that it does not."""
+    if not k:
+        return BACKWARD * macs(network, 0)
+    below = macs(network, k - 1)
+    together = below + BACKWARD * (macs(network, k) - below)
+    own = tuple(n - b for n, b in zip(network.widths[k], network.widths[k - 1], strict=True))
+    alone = BACKWARD * macs(replace(network, widths=(own,)), 0)
+    if config.head == "own":
+        alone += below
+    return config.alone * alone + (1 - config.alone) * together
 
 
 def parameters(net: DynamicNet, config: TrainConfig, stage: Stage) -> list[nn.Parameter]:
@@ -128,14 +140,17 @@ class Losses:
         """
         largest = rungs[0]
         if self.config.scheme != "joint":
-            features = net.features(x, largest)
-            logits = net.logits(features, largest)
             if not alone:
+                logits = net(x, largest)
                 yield self._labelled(logits, y, taught), logits
                 return
-            loss = self._labelled(net.alone(features, largest), y, taught)
+            feature = net.features(x, largest, first=largest)[-1]
+            logits = net.alone(feature, largest)
+            loss = self._labelled(logits, y, taught)
             if net.config.head == "own":  # the head gets ready; the group's features do not learn from it
-                logits = net.logits([f.detach() for f in features], largest)
+                with torch.no_grad():
+                    earlier = net.features(x, largest - 1)
+                logits = net.logits([*earlier, feature.detach()], largest)
                 loss = loss + self._labelled(logits, y, taught)
             yield loss, logits
         elif net.config.connectivity == "slimmable":
