@@ -86,7 +86,8 @@ def ladder_ends(profile: Profile) -> tuple[float, float]:
 @lru_cache
 def _constants(weights: RewardWeights, dtype: type[np.floating[Any]]) -> SimpleNamespace:
     """The weights as arrays without dimensions: NumPy reckons with one faster than with a Python number."""
-    numbers = {**vars(weights), "one": 1.0, "hot_per_k": weights.hot / 10.0}
+    switching = (weights.rung, weights.place, weights.freq)
+    numbers = {**vars(weights), "switching": switching, "one": 1.0, "hot_per_k": weights.hot / 10.0}
     return SimpleNamespace(**{name: np.array(value, dtype) for name, value in numbers.items()})
 
 
@@ -101,9 +102,7 @@ def reward_terms(
     accuracy_lo: npt.ArrayLike,
     accuracy_hi: npt.ArrayLike,
     goal: npt.ArrayLike,
-    switched_rung: npt.ArrayLike,
-    switched_place: npt.ArrayLike,
-    switched_freq: npt.ArrayLike,
+    switched: npt.ArrayLike,
     temp_c: npt.ArrayLike,
     throttled: npt.ArrayLike,
     weights: RewardWeights = DEFAULT_WEIGHTS,
@@ -114,7 +113,7 @@ def reward_terms(
 
     `energy_j` is the total over the metered rails (J), `accuracy` that of the rung in the profile,
     `accuracy_lo` and `accuracy_hi` the ladder's ends, `goal` an index into GOALS, `temp_c` the hottest node;
-    switched and throttled are 0 or 1. The result is float32 where `energy_j` is, else float64.
+    `switched` (3,) or (3, n) says of rung, placement and any frequency whether it changed; flags are 0 or 1. The result is float32 where `energy_j` is, else float64.
     Raises Missing where a single interval has no energy reading (None or NaN); a NaN in an array stays one.
     """
     if energy_j is None or (np.ndim(energy_j) == 0 and math.isnan(float(np.asarray(energy_j)))):
@@ -140,13 +139,12 @@ def reward_terms(
     span = high - low + (high <= low)  # a ladder of one rung has nothing to gain: 0 / 1
     gain = wants_accuracy * (accuracy_ - low) / span
 
-    switching = as_float(switched_rung) * w.rung + as_float(switched_place) * w.place + as_float(switched_freq) * w.freq
     warm = at_least(as_float(temp_c) - w.hot_c, 0.0) * w.hot_per_k
     return {
         "energy": energy,
         "deadline": as_float(missed) * per_frame * -w.deadline,
         "accuracy": gain - fine,
-        "switching": -switching,
+        "switching": -(w.switching @ as_float(switched)),
         "heat": -(warm + w.throttled * as_float(throttled)),
     }
 
@@ -172,9 +170,7 @@ def lane_terms(
         accuracy_lo=ends[0],
         accuracy_hi=ends[1],
         goal=goal,
-        switched_rung=interval.switched[0],
-        switched_place=interval.switched[1],
-        switched_freq=interval.switched[2],
+        switched=interval.switched,
         temp_c=interval.temp_c,
         throttled=interval.throttled,
         weights=weights,
@@ -205,9 +201,11 @@ def interval_terms(
         accuracy_lo=low,
         accuracy_hi=high,
         goal=GOALS.index(demand.goal),
-        switched_rung=old.rung != new.rung,
-        switched_place=(old.unit, old.cores) != (new.unit, new.cores),
-        switched_freq=dict(old.freqs_hz) != dict(new.freqs_hz),
+        switched=[
+            old.rung != new.rung,
+            (old.unit, old.cores) != (new.unit, new.cores),
+            dict(old.freqs_hz) != dict(new.freqs_hz),
+        ],
         temp_c=max(now.temp_c.values(), default=-math.inf),
         throttled=now.throttled,
         weights=weights,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hw.boardfile import BoardModel, load_board
@@ -80,13 +80,12 @@ class HostBoard(LinuxBoard):
                     raise Refused(
                         f"this machine has a meter ({self._source.where}); a power model is for those without"
                     )
-                self._source = ModelledSource(sysfs, model, cpus, self._clock, slowed=self._quota is not None)
+                self._source = ModelledSource(model, self._counter(), self._clock)
                 self._meter = Meter(self._source, time)
         except BaseException:
             self.worker.close()
             raise
-        if self._quota is not None:
-            self._usage = _SlowedUsage(sysfs, {u: list(n) for u, n in self._cpus.items()}, self.worker, self._quota)
+        self._usage = self._counter()
 
     @property
     def record(self) -> dict[str, object]:
@@ -106,6 +105,12 @@ class HostBoard(LinuxBoard):
     def _driver(self, clock: Clock, real: object) -> ClockDriver:
         return self._clock
 
+    def _counter(self) -> Usage:
+        """Of its own for whoever asks how busy the cores were since it last asked."""
+        if self._quota is not None:
+            return _SlowedUsage(self._sysfs, self._cpus, self.worker, self._quota)
+        return Usage(self._sysfs, self._cpus, {})
+
     def _set(self, knobs: Knobs) -> tuple[Knobs, bool]:
         if self._quota is not None:
             self._quota.spread(knobs.cores)
@@ -118,7 +123,9 @@ class _SlowedUsage(Usage):
     Without that a worker that is held back all the time would look idle, and no governor would ever raise its clock.
     """
 
-    def __init__(self, sysfs: Sysfs, cpus: dict[str, Sequence[int]], worker: ProcessWorker, quota: QuotaClock) -> None:
+    def __init__(
+        self, sysfs: Sysfs, cpus: Mapping[str, Sequence[int]], worker: ProcessWorker, quota: QuotaClock
+    ) -> None:
         super().__init__(sysfs, cpus, {})
         self._worker, self._quota = worker, quota
         self._ticks = self._worked()

@@ -134,7 +134,8 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     shrink: F = np.exp(WALK * x)
     idle_wait: F = np.minimum(spread * HALF / x * shrink, deadline_s) * stable
     start = np.maximum(start, idle_wait)
-    rest_served = np.maximum(deadline_s - HALF * period, none) * saturated + idle_wait
+    ceiling = np.maximum(deadline_s - HALF * period, none) * saturated
+    rest_served = ceiling + idle_wait
 
     # above saturation frames also find the wait of those that are dropped: half a drift more
     distance = rest_served + HALF * np.maximum(drift, none) - start
@@ -161,7 +162,7 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     margin = slack * per_sd
     waits_too: F = np.exp(np.minimum((HALF * tail - margin) * tail - THREE_HALVES * x, none)) * stable
     waits_too /= ONE + np.exp(at_most((tail - margin) * LOGISTIC, 60.0))
-    late_resting = waits_too + ONE / (ONE + np.exp(at_most((slack - saturated * rest_served) * per_spread, 60.0)))
+    late_resting = waits_too + ONE / (ONE + np.exp(at_most((slack - ceiling) * per_spread, 60.0)))
     missed = np.minimum(dropped + moving * late_moving + started * late_resting, arrived)
 
     served = moving + started

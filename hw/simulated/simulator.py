@@ -48,7 +48,7 @@ class Interval(NamedTuple):  # quicker to make than a frozen dataclass
     exact_temp_c: F  # (n,) at the end
     fan: NDArray[np.uint8]  # (n,) the fan's level
     alone_s: F  # (n,) profile latency of the granted point; everybody who holds the profile knows it
-    label_key: NDArray[np.uint32]  # (n,) of the noise of the labels, see `Simulator.accuracy`
+    noise: NDArray[np.uint32]  # (n,) the board's count of it, see `Simulator.accuracy`
 
 
 class Simulator:
@@ -139,14 +139,15 @@ class Simulator:
         index = np.asarray(lanes, np.intp)
         if index.size == 0:
             return
+        # intervals handed out keep what they hold
+        for name in ("granted", "_before_w", "_fan", "_noise"):
+            setattr(self, name, getattr(self, name).copy())
         spread = np.float32(self.model.sensor.gain_std)
         for k, lane in enumerate(index if seeds is not None else ()):
             if seeds is not None and seeds[k] is not None:
                 rng = np.random.default_rng(seeds[k])
                 self._gain[:, lane] = 1 + spread * rng.standard_normal(self._rails, dtype=np.float32)
                 self._noise[lane] = rng.integers(2**32, dtype=np.uint32)
-        # intervals handed out keep what they hold
-        self.granted, self._before_w, self._fan = self.granted.copy(), self._before_w.copy(), self._fan.copy()
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
         self._phase[index] = 0
@@ -211,7 +212,7 @@ class Simulator:
         """Share of an interval's served frames that were right, (n,), drawn from the rung's; NaN where none was."""
         rung, served = interval.granted[0], interval.served
         deviation = np.sqrt(served * self.tables.variance.take(rung))
-        hits = served * self.tables.accuracy.take(rung) + noise.normal(noise.mixed(interval.label_key)) * deviation
+        hits = served * self.tables.accuracy.take(rung) + noise.normal(noise.mixed(interval.noise ^ _LABELS)) * deviation
         right = np.minimum(at_least(np.rint(hits), 0.0), served)
         return np.where(served > 0, right / at_least(served, 1.0), np.float32(np.nan))
 
@@ -231,7 +232,7 @@ class Simulator:
     def step(self, knobs: I, rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
         tables, interval_s, units = self.tables, self._interval_s, self._units
-        self._noise += noise.STEP
+        self._noise = self._noise + noise.STEP
         bits = noise.mixed(self._noise)
         jitter, coin = noise.normal(bits), noise.uniform(bits)
 
@@ -371,5 +372,5 @@ class Simulator:
             exact_temp_c=exact_temp_c,
             fan=fan,
             alone_s=alone_s,
-            label_key=self._noise ^ _LABELS,
+            noise=self._noise,
         )

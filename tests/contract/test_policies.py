@@ -283,9 +283,7 @@ def rewards(lanes: Simulator, points: Indices, demand: Demand) -> NDArray[np.flo
         accuracy_lo=accuracies.min(),
         accuracy_hi=accuracies.max(),
         goal=GOALS.index(demand.goal),
-        switched_rung=interval.switched[0],
-        switched_place=interval.switched[1],
-        switched_freq=interval.switched[2],
+        switched=interval.switched,
         temp_c=interval.temp_c,
         throttled=interval.throttled,
     )

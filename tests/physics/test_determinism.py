@@ -103,7 +103,7 @@ def test_same_seed_again_and_another_seed(task: Task) -> None:
 
 
 FIELDS = (
-    *("granted", "frames", "served", "missed", "dropped", "latency_mean_s", "latency_p95_s", "label_key"),
+    *("granted", "frames", "served", "missed", "dropped", "latency_mean_s", "latency_p95_s", "noise"),
     *("energy_j", "temp_c", "utilisation", "peak_utilisation", "throttled", "switched"),
     *("exact_power_w", "exact_temp_c", "fan"),
 )

@@ -25,9 +25,7 @@ BASE: dict[str, Any] = {
     "accuracy_lo": 0.5,
     "accuracy_hi": 0.7,
     "goal": 0,
-    "switched_rung": 0,
-    "switched_place": 0,
-    "switched_freq": 0,
+    "switched": (0, 0, 0),
     "temp_c": 50.0,
     "throttled": 0,
 }
@@ -43,9 +41,7 @@ INTERVAL = st.fixed_dictionaries(
         "accuracy_lo": st.just(0.5),
         "accuracy_hi": st.just(0.7),
         "goal": FLAG,
-        "switched_rung": FLAG,
-        "switched_place": FLAG,
-        "switched_freq": FLAG,
+        "switched": st.tuples(FLAG, FLAG, FLAG),
         "temp_c": st.floats(-20, 120),
         "throttled": FLAG,
     }
@@ -64,7 +60,7 @@ def by_hand(r: dict[str, Any]) -> dict[str, float]:
     accuracy = -(W.breach + W.shortfall * short) if short > 1e-6 else 0.0
     if r["goal"]:
         accuracy += (r["accuracy"] - r["accuracy_lo"]) / (r["accuracy_hi"] - r["accuracy_lo"])
-    changed = W.rung * r["switched_rung"] + W.place * r["switched_place"] + W.freq * r["switched_freq"]
+    changed = sum(weight * flag for weight, flag in zip((W.rung, W.place, W.freq), r["switched"], strict=True))
     return {
         "energy": -W.over_budget * max(0.0, e - 1) if r["goal"] else -W.energy * e,
         "deadline": -W.deadline * r["missed"] / frames,
@@ -76,7 +72,7 @@ def by_hand(r: dict[str, Any]) -> dict[str, float]:
 
 @given(st.lists(INTERVAL, min_size=1, max_size=8))
 def test_arrays_agree_with_the_table(rows: list[dict[str, Any]]) -> None:
-    got = reward_terms(**{name: np.array([r[name] for r in rows]) for name in BASE})
+    got = reward_terms(**{name: np.array([r[name] for r in rows]).T for name in BASE})
     assert tuple(got) == TERMS
     for i, row in enumerate(rows):
         for name, want in by_hand(row).items():
@@ -139,7 +135,7 @@ def test_single_precision_stays_single() -> None:
     batch: dict[str, Any] = {name: rng.uniform(0.1, 1, n).astype(np.float32) for name in BASE}
     batch |= {"goal": rng.integers(0, 2, n).astype(np.int8), "throttled": rng.random(n) < 0.5}
     batch |= {"frames": rng.integers(0, 20, n), "missed": np.zeros(n, np.int32)}
-    batch |= {"switched_rung": rng.random(n) < 0.5, "accuracy_lo": 0.5, "accuracy_hi": np.float64(0.7)}
+    batch |= {"switched": rng.random((3, n)) < 0.5, "accuracy_lo": 0.5, "accuracy_hi": np.float64(0.7)}
     for name, value in reward_terms(**batch).items():
         assert value.dtype == np.float32 and value.shape == (n,), name
     doubled = {k: np.asarray(v, np.float64) for k, v in batch.items()}
