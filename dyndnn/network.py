@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyndnn.errors import NetworkError
+from dyndnn.gpu import open_gpu
 from dyndnn.ladder import BIN_FILE, PARAM_FILE, Ladder, load_ladder
 
 INPUT = "in0"  # blob
@@ -23,14 +24,23 @@ Logits = NDArray[np.float32]  # (classes,)
 
 
 def open_net(
-    param: str | Path, weights: str | Path, *, threads: int = 1, half: bool = False, lean: bool = False
+    param: str | Path,
+    weights: str | Path,
+    *,
+    threads: int = 1,
+    half: bool = False,
+    lean: bool = False,
+    gpu: bool = False,
 ) -> Any:
-    """An `ncnn.Net` of a pair of files; NetworkError where ncnn refuses them.
+    """An `ncnn.Net` of a pair of files, on the CPU or on the GPU; NetworkError where ncnn refuses them.
 
     Single precision throughout, so that every processor gives the same logits to rounding; `half` lets ncnn keep
     and compute in 16 bits where the processor can. `lean` takes the smallest of Winograd's tiles: about half the
-    memory, slower where all weights fit into the cache anyway, faster where they do not.
+    memory, slower where all weights fit into the cache anyway, faster where they do not. Whoever had a net on the
+    GPU ends with `dyndnn.gpu.close_gpu`; NetworkError where there is none.
     """
+    if gpu:
+        open_gpu()  # or ncnn would quietly compute on the CPU
     net = ncnn.Net()
     options = net.opt
     options.num_threads = threads
@@ -39,7 +49,7 @@ def open_net(
         setattr(options, name, half)
     options.use_bf16_storage = False
     options.use_winograd43_convolution = options.use_winograd63_convolution = not lean
-    options.use_vulkan_compute = False
+    options.use_vulkan_compute = gpu
     for path, load in ((param, net.load_param), (weights, net.load_model)):
         if load(str(path)) != 0:
             raise NetworkError.at(path, "ncnn cannot read it", want="a file written by dyndnn.export")
@@ -77,11 +87,13 @@ class Network:
         self._shift = (-np.reshape(ladder.input.mean, channels) / std).astype(np.float32)
 
     @classmethod
-    def load(cls, directory: str | Path, *, threads: int = 1, half: bool = False, lean: bool = False) -> Network:
+    def load(
+        cls, directory: str | Path, *, threads: int = 1, half: bool = False, lean: bool = False, gpu: bool = False
+    ) -> Network:
         """Load a ladder's folder (options: see `open_net`); NetworkError where anything about it is wrong."""
         folder = Path(directory)
         ladder = load_ladder(folder)
-        net = open_net(folder / PARAM_FILE, folder / BIN_FILE, threads=threads, half=half, lean=lean)
+        net = open_net(folder / PARAM_FILE, folder / BIN_FILE, threads=threads, half=half, lean=lean, gpu=gpu)
         missing = {rung.output for rung in ladder.rungs} - set(net.output_names())
         if missing or INPUT not in net.input_names():
             blobs = ", ".join(sorted(missing)) or INPUT

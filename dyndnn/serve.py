@@ -7,14 +7,15 @@ python -m dyndnn.serve --ladder DIR                      # frames and commands o
 Leans on NumPy and ncnn alone. Frames: see `dyndnn.frames`. With `--rate` they arrive like a camera's, on time and
 round and round, whether or not the worker keeps up: first come, first served, a frame that cannot start before its
 deadline is dropped. Latency runs from arrival to result. Without `--rate`, one follows the other. With `--batch N` a
-frame is N pictures in a row, shared among the threads, and one line tells of all.
+frame is N pictures in a row, shared among the threads, and one line tells of all. With `--gpu` the network is on the
+GPU, by Vulkan, and on the CPU as well, so that `gpu off` and `gpu on` move the frames at no cost.
 
 Standard input, where `--frames` is not given, or `--commands` is: a line each,
 
     frame PATH [LABEL]     serve a file                 rung NAME     deadline S|none     anytime on|off
     raw BYTES [LABEL]      serve that many bytes,       rate HZ|none  threads N           cpus 0-3,6
                            which follow the line        hold on|off   batch N             quit
-                                                        powersave all|little|big
+                           gpu on|off                   powersave all|little|big
 
 each answered by a line that repeats the command or holds an "error". Its end ends the worker. A bad frame or command
 costs one line with "error"; the exit status is 0, or 2 where anything was refused. `rate`, `hold` (no frames arrive)
@@ -35,21 +36,21 @@ from dyndnn.commands import Commands, Over
 from dyndnn.crew import Crew
 from dyndnn.errors import NetworkError
 from dyndnn.frames import open_frames, raw_frame, read_frame
+from dyndnn.gpu import close_gpu
 from dyndnn.ladder import ladder_folder, load_ladder
 from dyndnn.network import Network
-from dyndnn.worker import (
+from dyndnn.settings import (
     MAX_BATCH,
     MAX_RATE_HZ,
     MAX_THREADS,
     POWERSAVE,
     Settings,
-    Worker,
-    json_line,
     number,
     pin,
     powersave,
     whole,
 )
+from dyndnn.worker import Worker, json_line
 
 __all__ = ["Network", "main"]
 
@@ -59,6 +60,13 @@ INPUT_STATUS, INTERRUPT_STATUS = 2, 130
 
 def main(words: list[str] | None = None) -> int:
     """Run the command; the exit status."""
+    status = _main(words)
+    # here its worker is gone, and what it was at when it was interrupted; after anything unforeseen they may not be
+    close_gpu()
+    return status
+
+
+def _main(words: list[str] | None) -> int:
     try:
         worker = _run(_arguments(words))
     except NetworkError as error:
@@ -84,6 +92,7 @@ def _run(args: argparse.Namespace) -> Worker:
         anytime=args.anytime,
         hold=args.hold,
         batch=whole("--batch", args.batch, MAX_BATCH),
+        gpu=args.gpu,
     )
     if args.anytime and args.deadline is None:
         raise NetworkError.at("--anytime", "needs a deadline", want="give one with --deadline")
@@ -178,6 +187,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--deadline", metavar="S", help="from arrival to result; later is a miss")
     parser.add_argument("--anytime", action="store_true", help="start at --rung, upgrade while time is left")
     parser.add_argument("--threads", default="1", metavar="N", help="(default: 1)")
+    parser.add_argument("--gpu", action="store_true", help="on the GPU, by Vulkan (default: on the CPU)")
     parser.add_argument("--half", action="store_true", help="16-bit floats where the processor has them")
     parser.add_argument("--lean", action="store_true", help="about half the memory; speed: see docs/NETWORKS.md")
     cores = parser.add_mutually_exclusive_group()

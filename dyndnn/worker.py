@@ -8,62 +8,34 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import ncnn
 import numpy as np
 
 from dyndnn.crew import Crew
 from dyndnn.errors import NetworkError
 from dyndnn.frames import Source
+from dyndnn.gpu import open_gpu
 from dyndnn.network import Frame, Network, softmax
+from dyndnn.settings import MAX_BATCH, MAX_RATE_HZ, MAX_THREADS, Settings, number, pin, powersave, switch, whole
 
-POWERSAVE = {"all": 0, "little": 1, "big": 2}  # clusters, as ncnn numbers them
 KEPT_LATENCIES = 100_000  # for the summary
 WARM_UPS = 3
 FORGET = 0.1  # how fast the price of an upgrade falls; it rises at once
-MAX_RATE_HZ = 1e6
-MAX_THREADS = 256
-MAX_BATCH = 100_000
 MAX_COMMAND = 80  # characters; no command is longer
 
 Emit = Callable[[dict[str, object]], None]
 
 
-@dataclass(kw_only=True)
-class Settings:
-    """What may change between two frames."""
+class _Loaded(NamedTuple):
+    """A network on the CPU or on the GPU."""
 
-    rung: int = 0
-    deadline_s: float | None = None  # from arrival to result
-    rate_hz: float | None = None  # of a camera-like clock; None: as fast as they are served
-    anytime: bool = False  # start at `rung`, upgrade while time is left
-    hold: bool = False  # no frame of the clock arrives
-    batch: int = 1  # pictures that make up a frame
-
-
-def number(name: str, text: str, most: float) -> float:
-    """The number above 0 that a person or a board gave for `name`; NetworkError where it is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= most:  # false for NaN too
-        raise NetworkError.at(name, "not usable", value=text, want=f"a number above 0, at most {most:g}")
-    return value
-
-
-def whole(name: str, text: str, most: int) -> int:
-    """The whole number above 0 that was given for `name`; NetworkError where it is none."""
-    if not re.fullmatch(r"[0-9]{1,12}", text) or not 1 <= int(text) <= most:
-        raise NetworkError.at(name, "not usable", value=text, want=f"a whole number from 1 to {most}")
-    return int(text)
+    network: Network
+    price_s: list[float]  # of rung k for a frame that stands at rung k - 1
 
 
 class Worker:
@@ -76,40 +48,59 @@ class Worker:
     def __init__(
         self, directory: str | Path, settings: Settings, emit: Emit, *, crew: Crew | None = None, **options: Any
     ) -> None:
-        """Options are those of `Network.load`. `crew`: who helps with frames of several pictures."""
+        """Options are those of `Network.load`. `crew`: who helps with frames of several pictures.
+
+        Where the settings say so, the network is on the GPU too, from the start.
+        """
         self.settings = settings
         self.refused = 0
         self._directory, self._options, self._emit = directory, options, emit
         self._crew, self._threads = crew, int(options.get("threads", 1))
         self._frames = self._served = self._dropped = self._missed = self._labelled = self._right = 0
         self._latencies_s: deque[float] = deque(maxlen=KEPT_LATENCIES)
-        self.load()
+        self._on_cpu = self._load()
+        self._on_gpu: _Loaded | None = None
+        self._arrange()
 
-    def load(self) -> None:
-        """Load the network, again where the number of threads changed (ncnn lays out the weights by it); warm up."""
-        self.network = Network.load(self._directory, **{**self._options, "threads": self._own_threads})
-        shape = self.network.ladder.input.shape
-        rungs = len(self.network.ladder.rungs)
+    def _load(self, *, gpu: bool = False) -> _Loaded:
+        """Load the network and warm it up."""
+        options = {"threads": 1, "gpu": True} if gpu else {"threads": self._own_threads}
+        network = Network.load(self._directory, **{**self._options, **options})
+        rungs = len(network.ladder.rungs)
         prices = np.empty((WARM_UPS, rungs))
         for row in prices:
-            inference = self.network.begin(np.zeros(shape, np.uint8))
+            inference = network.begin(np.zeros(network.ladder.input.shape, np.uint8))
             for k in range(rungs):
                 start_s = time.monotonic()
                 inference.upto(k)
                 row[k] = time.monotonic() - start_s
-        self._price_s: list[float] = prices.min(0).tolist()  # of rung k for a frame that stands at rung k - 1
+        return _Loaded(network, prices.min(0).tolist())
 
     @property
     def _own_threads(self) -> int:
         """Threads of a picture: one where frames of several are shared instead."""
         return 1 if self.settings.batch > 1 else self._threads
 
+    @property
+    def _helpers(self) -> int:
+        """Processes that share frames of several pictures; a GPU is one and shares with nobody."""
+        return 0 if self.settings.gpu else self._threads - 1
+
     def _arrange(self) -> None:
-        """Have the threads or helpers that the settings ask for."""
-        if self.network.threads != self._own_threads:
-            self.load()
+        """Have the network, the threads or helpers that the settings ask for.
+
+        ncnn lays out weights by the number of threads and by where they are, so another number loads the network
+        again, and the CPU's and the GPU's are two that both stay: from one to the other nothing is loaded or copied.
+        """
+        if self.settings.gpu:
+            here = self._on_gpu = self._on_gpu or self._load(gpu=True)
+        else:
+            if self._on_cpu.network.threads != self._own_threads:
+                self._on_cpu = self._load()
+            here = self._on_cpu
+        self.network, self._price_s = here
         if self._crew is not None and self.settings.batch > 1:
-            self._crew.grow(self._threads - 1)
+            self._crew.grow(self._helpers)
 
     def ready(self) -> None:
         """Say that frames may come."""
@@ -117,7 +108,8 @@ class Worker:
         ladder = self.network.ladder
         rungs = [rung.name for rung in ladder.rungs]
         told = {"ready": ladder.name, "pid": os.getpid(), "rungs": rungs, "rung": rungs[self.settings.rung]}
-        self._emit({**told, "shape": ladder.input.shape, "threads": self.network.threads})
+        gpu = {"gpu": open_gpu()} if self.settings.gpu else {}
+        self._emit({**told, "shape": ladder.input.shape, "threads": self.network.threads, **gpu})
 
     def serve(
         self, frame: Frame, arrived_s: float, *, next_s: float = np.inf, name: str = "", label: int | None = None
@@ -167,7 +159,7 @@ class Worker:
             return
         rung, crew = self.settings.rung, self._crew or Crew(())
         try:
-            tally = crew.serve(self.network, source, rung, first, self.settings.batch, self._threads - 1)
+            tally = crew.serve(self.network, source, rung, first, self.settings.batch, self._helpers)
         except NetworkError as error:
             self.refuse(str(error), name)
             return
@@ -231,9 +223,7 @@ class Worker:
         elif word == "rate":
             settings.rate_hz = None if value == "none" else number(word, value, MAX_RATE_HZ)
         elif word == "hold":
-            if value not in ("on", "off"):
-                raise NetworkError.at("hold", "not usable", value=value, want="on or off")
-            settings.hold = value == "on"
+            settings.hold = switch(word, value)
         elif word == "batch":
             size = whole(word, value, MAX_BATCH)
             if settings.anytime and size > 1:
@@ -246,6 +236,8 @@ class Worker:
             if value == "on" and settings.batch > 1:
                 raise NetworkError.at("anytime", "serves pictures one by one", want="batch 1 comes first")
             settings.anytime = value == "on"
+        elif word == "gpu":
+            self._move(switch(word, value))
         elif word == "threads":
             self._threads = whole(word, value, MAX_THREADS)
             self._arrange()
@@ -254,8 +246,17 @@ class Worker:
         elif word == "powersave":
             powersave(value)
         else:
-            want = "rung, deadline, rate, hold, batch, anytime, threads, cpus, powersave, frame, raw or quit"
+            want = "rung, deadline, rate, hold, batch, anytime, gpu, threads, cpus, powersave, frame, raw or quit"
             raise NetworkError.at("command", "unknown", value=word, want=want)
+
+    def _move(self, gpu: bool) -> None:
+        """To the GPU or back; where there is none, the frames stay where they are."""
+        before, self.settings.gpu = self.settings.gpu, gpu
+        try:
+            self._arrange()
+        except NetworkError:
+            self.settings.gpu = before
+            raise
 
     def summary(self) -> str:
         """All of it in a line."""
@@ -266,26 +267,6 @@ class Worker:
         if self._labelled:
             told += f"; {100 * self._right / self._labelled:.2f} % of {self._labelled} labelled frames right"
         return told
-
-
-def pin(text: str) -> None:
-    """Let every thread of this process run on some cores only, such as `0-3,6`; NetworkError where it cannot be."""
-    want = "cores such as 0-3,6"
-    if not re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*", text):
-        raise NetworkError.at("cpus", "not usable", value=text, want=want)
-    ends = [[int(n) for n in part.split("-")] for part in text.split(",")]
-    cores = {core for end in ends for core in range(end[0], end[-1] + 1)}
-    try:
-        for task in Path("/proc/self/task").iterdir():  # a thread started earlier does not follow the first one
-            os.sched_setaffinity(int(task.name), cores)
-    except (OSError, ValueError) as error:
-        raise NetworkError.at("cpus", f"refused: {error}", value=text, want=want) from None
-
-
-def powersave(text: str) -> None:
-    """Hint which cluster ncnn's threads should run on; NetworkError where it is no cluster."""
-    if text not in POWERSAVE or ncnn.set_cpu_powersave(POWERSAVE[text]) != 0:
-        raise NetworkError.at("powersave", "not usable", value=text, want=f"one of {', '.join(POWERSAVE)}")
 
 
 def json_line(record: dict[str, Any]) -> str:

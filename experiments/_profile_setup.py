@@ -64,11 +64,13 @@ def set_up(
         raise InputError(f"--power-model, --cores and --clock are for --board {HOST}")
     name, found = _ladder(ladder)
     text = host_text(sysfs, clock=clock, cores=cores) if board == HOST else ""
-    model = _host(text, out) if board == HOST else _board(board)
+    model = _host(text, out) if board == HOST else load_board(board)
+    serves = ladder is not None and importlib.util.find_spec("ncnn") is not None
+    if model.spec.gpu is not None:
+        _check_gpu(model, model.spec.gpu.name, serves)
     kind = ""
     if board == HOST and model.real is not None:
         kind = find_clock(sysfs, model.real.cpus["cpu"], clock)[0]
-    serves = ladder is not None and importlib.util.find_spec("ncnn") is not None
     if ladder is not None and not serves:
         print("ncnn is not installed: a busy loop does the ladder's work in its place.")
     plan = _plan(name, found, frames, kind, serves, out)
@@ -87,7 +89,7 @@ def open_setup(setup: Setup, profile: Profile) -> tuple[LinuxBoard, ProcessWorke
     if model.spec.name == HOST:
         board = HostBoard(model, profile, plan=setup.plan, clock=setup.clock, power_model=setup.power_model)
         return board, board.worker
-    worker = setup.plan.start()
+    worker = setup.plan.start(gpu=model.spec.gpu is not None)
     return open_machine(model, profile, worker), worker
 
 
@@ -111,13 +113,20 @@ def _ladder(name: str | None) -> tuple[str, LadderFile]:
     return (called if called in ladder_names() else str(path.parent.absolute())), found
 
 
-def _board(name: str) -> BoardModel:
-    model = load_board(name)
-    gpus = [unit.name for unit in model.spec.units if unit.kind == "gpu"]
-    if gpus:
-        want = f"a board file without it; neither network nor busy loop runs on {gpus[0]!r} yet"
-        raise InputError.at(model.path, "has a GPU", want=want)
-    return model
+def _check_gpu(model: BoardModel, unit: str, serves: bool) -> None:
+    """InputError where nothing could be measured on that GPU, before anything is."""
+    if not serves:
+        want = "name a network with --ladder, with ncnn installed; the busy loop in its place runs on CPUs alone"
+        raise InputError.at(model.path, f"has a GPU, {unit!r}", want=want)
+    from dyndnn.errors import NetworkError  # here: without a GPU nobody needs ncnn
+    from dyndnn.gpu import close_gpu, open_gpu
+
+    try:
+        open_gpu(hardware=True)
+    except NetworkError as error:
+        raise InputError(str(error)) from None
+    finally:
+        close_gpu()
 
 
 def _host(text: str, out: Path) -> BoardModel:

@@ -45,7 +45,8 @@ class Config:
     out: Path | None = None
     """folder for the profile; where it holds a part of one, that is gone on with"""
     ladder: str | None = None
-    """network to serve: a name of the zoo or a folder with ladder.json (default: a busy loop in its place)"""
+    """network to serve: a name of the zoo or a folder with ladder.json (default: a busy loop in its place, but not
+    on a GPU)"""
     frames: Path | None = None
     """pictures for the network, as dyndnn.serve takes them (default: noise)"""
     repeats: int | None = None

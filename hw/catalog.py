@@ -99,7 +99,8 @@ def _open_real(name: str | Path, model: BoardModel, profile: Profile | str | Pat
     if name == HOST:
         return open_host(profile, shadow=shadow)
     chosen = open_profile(model, profile)
-    return open_machine(model, chosen, load_plan(Path(profile).parent).start(), shadow=shadow)
+    worker = load_plan(Path(profile).parent).start(gpu=model.spec.gpu is not None)
+    return open_machine(model, chosen, worker, shadow=shadow)
 
 
 __all__ = ["BACKENDS", "HOST", "board_names", "find_model", "open_board"]

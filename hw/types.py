@@ -83,6 +83,11 @@ class BoardSpec:
         return next((u for u in cpus if u.big), cpus[-1])
 
     @property
+    def gpu(self) -> Unit | None:
+        """The unit that is a GPU; None where there is none."""
+        return next((u for u in self.units if u.kind == "gpu"), None)
+
+    @property
     def placements(self) -> tuple[tuple[str, int], ...]:
         """Every (unit, cores) choice, in the fixed order of the action space."""
         return tuple((u.name, n) for u in self.units for n in range(1, u.cores + 1))

@@ -2,14 +2,17 @@
 
 Whole cores and memory are stress-ng's where it is installed, else burners of our own. Shares of a core are always a
 burner's: asked for half of a core that it has to share, stress-ng 0.15 took 30 % (measured), because it reckons in
-time that passes and not in time that it gets. Everything ends with us, also after a kill -9.
+time that passes and not in time that it gets. A share of a GPU is a burner's too (`hw.real.gpuburner`). Everything
+ends with us, also after a kill -9.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
+import subprocess
 from collections.abc import Collection, Mapping, Sequence
 
 from hw.errors import Flaky, Refused
@@ -20,45 +23,68 @@ STRESS_NG = "stress-ng"
 SMALLEST = 1e-3  # of a core, or GB/s: less is none
 MOST_GBPS = 1e3
 ENDING_S = 5.0  # a program and its children have so long
+START_S = 30.0  # a GPU's load on a slow board
 
 
 class _Burner:
-    """A process of `hw.real.burner`, and what it was told last."""
+    """A burner's process, and what it was told last."""
 
-    def __init__(self, cpus: Sequence[int]) -> None:
-        """Start one on these CPUs, idle."""
-        self._process = start_python(["-m", "hw.real.burner"])
-        try:
-            os.sched_setaffinity(self._process.pid, cpus)
-        except OSError as error:
-            self.end()
-            raise Refused(f"cores {_listed(cpus)}: no load can be put there: {error.strerror}") from None
-        self._told = ""
+    def __init__(self, process: Pipes) -> None:
+        self._process, self._told = process, ""
 
-    def burn(self, share: float, gbps: float) -> None:
+    def tell(self, told: str) -> None:
         """From now on; Flaky where the process died."""
-        told = f"{share:.4f} {gbps:.4f}\n"
         if self._process.poll() is not None:
             raise Flaky(f"a load process died (status {self._process.returncode})")
         if told != self._told and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # the next call finds it dead
-                os.write(self._process.stdin.fileno(), told.encode())
+                os.write(self._process.stdin.fileno(), f"{told}\n".encode())
             self._told = told
 
     def end(self) -> None:
-        """End the process."""
+        """End it."""
         end(self._process)
+
+
+def _on_cpus(cpus: Sequence[int]) -> _Burner:
+    """An idle `hw.real.burner` on these CPUs; Refused where none may run there."""
+    process = start_python(["-m", "hw.real.burner"])
+    try:
+        os.sched_setaffinity(process.pid, cpus)
+    except OSError as error:
+        end(process)
+        raise Refused(f"cores {_listed(cpus)}: no load can be put there: {error.strerror}") from None
+    return _Burner(process)
+
+
+def _on_gpu(unit: str) -> _Burner:
+    """An idle `hw.real.gpuburner`, ready; Refused where something is missing for it, Flaky where it does not start."""
+    # ncnn and drivers list the device on standard error
+    process = start_python(["-m", "hw.real.gpuburner"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    try:
+        heard = select.select([process.stdout], [], [], START_S)[0]
+        said = process.stdout.readline().decode().strip() if heard else ""
+        if not said:
+            raise Flaky(f"load on {unit!r}: its process did not start")
+        if said != "ready":
+            raise Refused(f"load on {unit!r}: {said}")
+    except BaseException:
+        end(process)
+        raise
+    return _Burner(process)
 
 
 class ProcessLoad:
     """Load from processes; see `hw.real.interfaces.LoadGenerator`."""
 
-    def __init__(self, cpus: Mapping[str, Sequence[int]], *, stress_ng: bool | None = None) -> None:
-        """`cpus` of every unit that can be loaded. `stress_ng`: whether to use it (None: where it is installed).
+    def __init__(self, cpus: Mapping[str, Sequence[int]], *, gpu: str = "", stress_ng: bool | None = None) -> None:
+        """`cpus` of every CPU unit. `gpu`: the unit that is a GPU. `stress_ng`: use it (None: where it is installed).
 
         Raises Refused where it is asked for and not installed.
         """
         self._cpus = {unit: tuple(numbers) for unit, numbers in cpus.items()}
+        self._gpu = gpu
         self._program = None if stress_ng is False else shutil.which(STRESS_NG)
         if stress_ng and self._program is None:
             raise Refused(f"{STRESS_NG} is not installed; install its package, or do without it")
@@ -73,7 +99,7 @@ class ProcessLoad:
         return "own burners" if self._program is None else f"{STRESS_NG}, shares of a core by own burners"
 
     def set(self, load: Load) -> None:
-        """From now on this load and no other.
+        """From now on this load and no other. The first on a GPU takes as long as Vulkan does to start, seconds.
 
         Memory traffic counts bytes read and written; it costs a share of a core besides. The ambient temperature is
         nobody's to set. Raises Refused where a unit is unknown, cannot be loaded or has fewer cores, Flaky where a
@@ -81,14 +107,15 @@ class ProcessLoad:
         """
         if self._closed:
             raise Refused("the load generator is closed")
+        cores = {name: len(cpus) for name, cpus in self._cpus.items()} | ({self._gpu: 1} if self._gpu else {})
         for unit, busy in load.busy.items():
             if not busy:
                 continue
-            if unit not in self._cpus:
-                known = ", ".join(self._cpus) or "none"
+            if unit not in cores:
+                known = ", ".join(cores) or "none"
                 raise Refused(f"load on {unit!r}: nothing here loads that unit; units that can be: {known}")
-            if not 0.0 <= busy <= len(self._cpus[unit]):
-                raise Refused(f"load of {busy!r} cores on {unit!r}, which has {len(self._cpus[unit])}")
+            if not 0.0 <= busy <= cores[unit]:
+                raise Refused(f"load of {busy!r} cores on {unit!r}, which has {cores[unit]}")
         if not 0.0 <= load.mem_gbps <= MOST_GBPS:
             raise Refused(f"memory traffic of {load.mem_gbps!r} GB/s: want 0 to {MOST_GBPS:g}")
         try:
@@ -103,6 +130,7 @@ class ProcessLoad:
         self._end_all()
 
     def _set(self, load: Load) -> None:
+        self._burn_gpu(load.busy.get(self._gpu, 0.0))  # first: it may be refused, and nothing has changed then
         wanted: set[tuple[str, ...]] = set()
         gbps = load.mem_gbps if load.mem_gbps >= SMALLEST else 0.0
         first = next(iter(self._cpus), None)
@@ -123,12 +151,20 @@ class ProcessLoad:
             self._burn(unit, shares, memory)
         self._stress_with(wanted)
 
+    def _burn_gpu(self, share: float) -> None:
+        share = share if share >= SMALLEST else 0.0
+        burners = self._burners.setdefault(self._gpu, [])
+        if share and not burners:
+            burners.append(_on_gpu(self._gpu))
+        for burner in burners:
+            burner.tell(f"{share:.4f}")
+
     def _burn(self, unit: str, shares: Sequence[float], gbps: float) -> None:
         burners = self._burners.setdefault(unit, [])
         while len(burners) < max(len(shares), 1 if gbps else 0):
-            burners.append(_Burner(self._cpus[unit]))
+            burners.append(_on_cpus(self._cpus[unit]))
         for k, burner in enumerate(burners):
-            burner.burn(shares[k] if k < len(shares) else 0.0, gbps if k == 0 else 0.0)
+            burner.tell(f"{shares[k] if k < len(shares) else 0.0:.4f} {gbps if k == 0 else 0.0:.4f}")
 
     def _stress_with(self, wanted: Collection[tuple[str, ...]]) -> None:
         for words in [w for w, process in self._stress.items() if w not in wanted or process.poll() is not None]:

@@ -41,7 +41,11 @@ def open_machine(
         if model.real is None:
             want = "a table [real], as in xu3.toml"
             raise InputError.at(model.path, "nobody said how to drive this board", want=want)
-        load = ProcessLoad(model.real.cpus)
+        gpus = [unit.name for unit in model.spec.units if unit.kind == "gpu"]
+        if len(gpus) > 1:
+            want = "one: network and load go to the one that Vulkan names first"
+            raise InputError.at(model.path, "more than one GPU", value=", ".join(gpus), want=want)
+        load = ProcessLoad(model.real.cpus, gpu="".join(gpus))
         sysfs = sysfs or Sysfs("/")
         return LinuxBoard(model, profile, worker=worker, load=load, time=WallTime(), sysfs=sysfs, shadow=shadow)
     except BaseException:

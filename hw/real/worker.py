@@ -17,21 +17,18 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO
 
 from hw.errors import Flaky, Refused
 from hw.real.guard import end, start_python
 from hw.real.interfaces import Served
+from hw.real.tally import Record, tally
 from hw.types import Demand
 
-START_S = 30.0  # a slow board loads NumPy and the weights in so long
+START_S = 30.0  # a slow board loads NumPy, the weights and a GPU's programs in so long
 SILENCE_S = 10.0  # no frame takes so long: a worker that says nothing of one that is due hangs
 PIPE_BYTES = 2**20  # of lines that nobody reads while a controller thinks; Linux' own 64 KiB are 300 frames
 MAX_RATE_HZ = 1e6
-
-Record = dict[str, Any]
 
 
 class ProcessWorker:
@@ -57,18 +54,28 @@ class ProcessWorker:
         `images`: pictures in a frame. `told`: what it is, for a record. `on_start` hears of every process of it.
         `owned`: files that go with it. Raises Flaky where it does not start.
         """
-        self.rungs, self.images, self.told = rungs, images, told
+        self.rungs, self.images, self._told = rungs, images, told
         self.frames: list[Record] = []  # served in the last interval, as the worker told them
         self.rounds: tuple[int, ...] = ()  # of a busy loop, per rung
+        self.gpu = ""  # which GPU the network is on too; "": none
         self._words, self._on_start, self._owned = list(words), on_start, owned
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self._buffer = b""
         self._place: tuple[int, tuple[int, ...], int] = (1, (), 1)  # rung, CPUs, threads
         self._sent: dict[str, str] = {}
-        self._right = 0.0  # frames' worth of right pictures that no interval has told yet
+        self._right = 0.0  # see `tally`
         self._closed = False
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def told(self) -> str:
+        """What it is, for a record."""
+        return f"{self._told}, GPU {self.gpu}" if self.gpu else self._told
 
     @property
     def pids(self) -> list[int]:
@@ -76,19 +83,23 @@ class ProcessWorker:
         return [] if self._process is None else [self._process.pid, *_children(self._process.pid)]
 
     def set(self, rung: int, cpus: Sequence[int], threads: int) -> None:
-        """From the next frame on: this rung, on these CPUs at once, with so many threads.
+        """From the next frame on: this rung, on these CPUs at once, with so many threads; no CPUs: on the GPU.
 
-        Raises Refused where the worker has no such rung or may not run there, Flaky where it died.
+        The threads that hand a GPU its work may run anywhere. Raises Refused where the worker has no such rung or may
+        not run there, Flaky where it died.
         """
         if not 1 <= rung <= self.rungs:
             raise Refused(f"rung {rung!r}: this worker has rungs 1 to {self.rungs}")
         if threads < 1:
             raise Refused(f"{threads!r} threads: a worker has at least 1")
         self._alive()
+        if not cpus and not self.gpu:
+            want = "want a network, started with its GPU"
+            raise Refused(f"on a GPU: this worker runs on CPUs alone ({self._told}); {want}")
         if tuple(cpus) != self._place[1]:
             self._pin(cpus)
         self._place = (rung, tuple(cpus), threads)
-        self._say(rung=str(rung), threads=str(threads))
+        self._say(**self._placed())
 
     def serve(self, demand: Demand, seconds: float) -> Served:
         """Let it serve for `seconds`; returns when they are over. Raises Flaky where it died or hangs."""
@@ -104,7 +115,9 @@ class ProcessWorker:
         if time.monotonic() - self._heard_s > due_s:
             self._stop()
             raise Flaky(f"the worker has said nothing for {due_s:.0f} s; it was ended")
-        return self._count(records)
+        self.frames = [r for r in records if "latency_s" in r]
+        served, self._right = tally(records, self._right)
+        return served
 
     def pause(self) -> None:
         """No frames arrive until the next interval; what waits is served. Raises Flaky where it died."""
@@ -136,13 +149,22 @@ class ProcessWorker:
         if "rounds" in ready[0]:  # the same work again, should it be started again, whatever the clock is then
             self.rounds = tuple(ready[0]["rounds"])
             self._words = [*self._words[:2], "--rounds", ",".join(map(str, self.rounds))]
+        self.gpu = str(ready[0].get("gpu", ""))
         self._heard_s = time.monotonic()
-        rung, cpus, threads = self._place
-        if cpus:
-            self._pin(cpus)
+        if self._place[1]:
+            self._pin(self._place[1])
         for pid in self.pids if self._on_start is not None else ():
             self._on_start(pid)  # type: ignore[misc]
-        self._say(hold="on", rung=str(rung), threads=str(threads))
+        self._say(hold="on", **self._placed())
+
+    def _placed(self) -> dict[str, str]:
+        """Its place as settings. On a GPU it is not told of threads: the CPU's network would be loaded for them."""
+        rung, cpus, threads = self._place
+        if not self.gpu:
+            return {"rung": str(rung), "threads": str(threads)}
+        if not cpus:
+            return {"rung": str(rung), "gpu": "on"}
+        return {"rung": str(rung), "threads": str(threads), "gpu": "off"}
 
     def _alive(self) -> None:
         """Start it again where the last call found it dead."""
@@ -228,27 +250,6 @@ class ProcessWorker:
         except ValueError:
             self._stop()
             raise Flaky(f"the worker wrote what is no record: {lines[0][:60]!r}; it was ended") from None
-
-    def _count(self, records: Sequence[Record]) -> Served:
-        served = self.frames = [r for r in records if "latency_s" in r]
-        latencies = [r["latency_s"] for r in served]
-        labelled = [r for r in served if "label" in r or r.get("labelled")]
-        # of a frame of several pictures, the share that is right; whole frames are told, the rest with the next ones
-        self._right += sum(r["right"] / r["labelled"] if "right" in r else r["class"] == r["label"] for r in labelled)
-        right = min(int(self._right + 1e-9), len(labelled))
-        self._right -= right
-        confident = [r["confidence"] for r in served if "confidence" in r]
-        return Served(
-            frames=len(records),
-            served=len(served),
-            missed=len(records) - sum(not r["missed"] for r in served),
-            dropped=len(records) - len(served),  # a picture that is none never started either
-            latency_mean_s=float(np.mean(latencies)) if latencies else None,
-            latency_p95_s=float(np.percentile(latencies, 95)) if latencies else None,
-            labelled=len(labelled),
-            right=right,
-            confidence=float(np.mean(confident)) if confident else None,
-        )
 
 
 def _children(pid: int) -> list[int]:

@@ -29,8 +29,16 @@ class WorkPlan:
     frames: str = ""  # where they are from; "": noise
     rounds: tuple[int, ...] = ()  # of the busy loop, per rung; empty: the network itself serves
 
-    def start(self, on_start: Callable[[int], None] | None = None, *, threads: int = 1) -> ProcessWorker:
-        """Start it, ready for so many threads. Raises InputError where the ladder is gone, Flaky where it fails."""
+    def start(
+        self, on_start: Callable[[int], None] | None = None, *, threads: int = 1, gpu: bool = False
+    ) -> ProcessWorker:
+        """Start it, ready for so many threads and, if asked, for the GPU too.
+
+        Raises InputError where the ladder is gone or there is nothing for a GPU, Flaky where it fails.
+        """
+        if self.rounds and gpu:
+            want = "install ncnn and profile the board with a network, --ladder"
+            raise InputError.at("GPU", "the busy loop that stands in for a network runs on CPUs alone", want=want)
         if self.rounds:
             return busy_loop(rounds=self.rounds, on_start=on_start)
         found = find_ladder(self.ladder)
@@ -38,7 +46,9 @@ class WorkPlan:
             raise InputError(f"unknown ladder {self.ladder!r}: neither of the zoo nor a folder with a ladder.json")
         rungs, shape = len(read_ladder(found).rungs), input_shape(found)
         frames = self.frames or None
-        return network(found, rungs, shape, frames=frames, images=self.images, threads=threads, on_start=on_start)
+        return network(
+            found, rungs, shape, frames=frames, images=self.images, threads=threads, gpu=gpu, on_start=on_start
+        )
 
 
 def input_shape(ladder: Path) -> tuple[int, ...]:
@@ -82,12 +92,13 @@ def network(
     frames: str | Path | None = None,
     images: int = 1,
     threads: int = 1,
+    gpu: bool = False,
     on_start: Callable[[int], None] | None = None,
 ) -> ProcessWorker:
     """A worker that serves the ladder of a folder through ncnn, `images` pictures a frame, which threads share.
 
-    `frames`: what `dyndnn.serve --frames` takes, labelled or not; without, pictures of noise of that `shape`. Raises
-    Flaky where it does not start.
+    `frames`: what `dyndnn.serve --frames` takes, labelled or not; without, pictures of noise of that `shape`. `gpu`:
+    it can move to the GPU. Raises Flaky where it does not start.
     """
     owned: list[Path] = []
     if frames is None:
@@ -99,6 +110,7 @@ def network(
     source = Path(owned[0] if frames is None else frames)
     words = ["-m", "dyndnn.serve", "--ladder", str(folder.absolute()), "--frames", str(source.absolute())]
     words += ["--batch", str(images), "--threads", str(threads), "--commands", "--hold"]
+    words += ["--gpu"] if gpu else []
     pictures = "noise, unlabelled" if frames is None else source.name
     told = f"ncnn through dyndnn.serve, ladder {folder.name}, {images} pictures a frame ({pictures})"
     return ProcessWorker(words, rungs, images=images, told=told, on_start=on_start, owned=owned)

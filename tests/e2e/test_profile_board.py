@@ -20,6 +20,7 @@ from hw.errors import InputError, Missing
 from hw.profile import load_profile, need_power, save_profile
 from hw.real.state import FOLDER
 from hw.types import Profile
+from tests.vulkan import NO_DEVICE, NO_DRIVER
 
 SCRIPT = Path(profile_board.__file__)
 TINY = ("--board", "host", "--quick", "--clock", "fixed", "--cores", "1")  # 4 points
@@ -144,7 +145,7 @@ def test_other_options_need_another_folder(swept: tuple[Path, list[str], Done], 
         ((), "--board is missing"),
         (("--board", "host"), "--out is missing"),
         (("--board", "toaster", "--out", "x"), "unknown board 'toaster'"),
-        (("--board", "jetson_nano", "--out", "x"), "has a GPU"),
+        (("--board", "jetson_nano", "--out", "x"), "has a GPU, 'gpu'; name a network with --ladder"),
         (("--board", "host", "--out", "x", "--cores", "5000"), "out of range; 1 to "),
         (("--board", "host", "--out", "x", "--clock", "sundial"), "one of auto, cpufreq, quota, fixed"),
         (("--board", "host", "--out", "x", "--ladder", "nobody"), "unknown ladder 'nobody'"),
@@ -160,6 +161,13 @@ def test_bad_input(words: tuple[str, ...], problem: str, tmp_path: Path, monkeyp
     with pytest.raises(InputError) as refused:
         profile_board.main()
     assert problem in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_gpu_without_a_driver(tmp_path: Path) -> None:
+    words = command("--board", "jetson_nano", "--ladder", "digits", "--out", "x")
+    done = subprocess.run(words, cwd=tmp_path, env=NO_DRIVER, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"GPU: {NO_DEVICE}" in done.stderr and "install the Vulkan driver" in done.stderr
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------

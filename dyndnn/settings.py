@@ -1,0 +1,75 @@
+"""What can be set about the worker of `dyndnn.serve`, and the numbers that people and boards give for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import ncnn
+
+from dyndnn.errors import NetworkError
+
+POWERSAVE = {"all": 0, "little": 1, "big": 2}  # clusters, as ncnn numbers them
+MAX_RATE_HZ = 1e6
+MAX_THREADS = 256
+MAX_BATCH = 100_000
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What may change between two frames."""
+
+    rung: int = 0
+    deadline_s: float | None = None  # from arrival to result
+    rate_hz: float | None = None  # of a camera-like clock; None: as fast as they are served
+    anytime: bool = False  # start at `rung`, upgrade while time is left
+    hold: bool = False  # no frame of the clock arrives
+    batch: int = 1  # pictures that make up a frame
+    gpu: bool = False  # where frames are computed
+
+
+def number(name: str, text: str, most: float) -> float:
+    """The number above 0 that a person or a board gave for `name`; NetworkError where it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= most:  # false for NaN too
+        raise NetworkError.at(name, "not usable", value=text, want=f"a number above 0, at most {most:g}")
+    return value
+
+
+def whole(name: str, text: str, most: int) -> int:
+    """The whole number above 0 that was given for `name`; NetworkError where it is none."""
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not 1 <= int(text) <= most:
+        raise NetworkError.at(name, "not usable", value=text, want=f"a whole number from 1 to {most}")
+    return int(text)
+
+
+def switch(name: str, text: str) -> bool:
+    """Whether `name` was given as on; NetworkError where it is neither that nor off."""
+    if text not in ("on", "off"):
+        raise NetworkError.at(name, "not usable", value=text, want="on or off")
+    return text == "on"
+
+
+def pin(text: str) -> None:
+    """Let every thread of this process run on some cores only, such as `0-3,6`; NetworkError where it cannot be."""
+    want = "cores such as 0-3,6"
+    if not re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*", text):
+        raise NetworkError.at("cpus", "not usable", value=text, want=want)
+    ends = [[int(n) for n in part.split("-")] for part in text.split(",")]
+    cores = {core for end in ends for core in range(end[0], end[-1] + 1)}
+    try:
+        for task in Path("/proc/self/task").iterdir():  # a thread started earlier does not follow the first one
+            os.sched_setaffinity(int(task.name), cores)
+    except (OSError, ValueError) as error:
+        raise NetworkError.at("cpus", f"refused: {error}", value=text, want=want) from None
+
+
+def powersave(text: str) -> None:
+    """Hint which cluster ncnn's threads should run on; NetworkError where it is no cluster."""
+    if text not in POWERSAVE or ncnn.set_cpu_powersave(POWERSAVE[text]) != 0:
+        raise NetworkError.at("powersave", "not usable", value=text, want=f"one of {', '.join(POWERSAVE)}")
