@@ -113,7 +113,8 @@ def reward_terms(
 
     `energy_j` is the total over the metered rails (J), `accuracy` that of the rung in the profile,
     `accuracy_lo` and `accuracy_hi` the ladder's ends, `goal` an index into GOALS, `temp_c` the hottest node;
-    `switched` (3,) or (3, n) says of rung, placement and any frequency whether it changed; flags are 0 or 1. The result is float32 where `energy_j` is, else float64.
+    `switched` (3,) or (3, n) says of rung, placement and any frequency whether it changed; flags are 0 or 1.
+    The result is float32 where `energy_j` is, else float64.
     Raises Missing where a single interval has no energy reading (None or NaN); a NaN in an array stays one.
     """
     if energy_j is None or (np.ndim(energy_j) == 0 and math.isnan(float(np.asarray(energy_j)))):

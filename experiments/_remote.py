@@ -147,6 +147,8 @@ class Remote:
             if (out / "telemetry.csv").exists():
                 shutil.copyfile(out / "telemetry.csv", telemetry)
             if said[:1] == ["done"]:
+                if telemetry.exists():
+                    print(f"brought here as {telemetry}")
                 return int(said[1])
             if said != ["flying"]:
                 print(f"the flight on {self.host} was killed; its supervisor has put the board back", file=sys.stderr)

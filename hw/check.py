@@ -120,7 +120,7 @@ def _check_latency(t: Telemetry) -> None:
     _say(low <= mean <= high, f"latency_mean_s {mean:g} is outside {low:g}..{high:g} s (ms or us for s?)")
     if p95 is not None:
         # of few uneven frames the 95th percentile may lie below the mean, but not by orders of magnitude
-        _say(0.2 * mean <= p95 <= high, f"latency_p95_s {p95:g} beside a mean of {mean:g} s")
+        _say(0.2 * mean <= p95 <= high, f"latency_p95_s {p95:g} beside latency_mean_s {mean:g} s (one of them in ms?)")
 
 
 def _check_physical(t: Telemetry, spec: BoardSpec) -> None:

@@ -212,7 +212,8 @@ class Simulator:
         """Share of an interval's served frames that were right, (n,), drawn from the rung's; NaN where none was."""
         rung, served = interval.granted[0], interval.served
         deviation = np.sqrt(served * self.tables.variance.take(rung))
-        hits = served * self.tables.accuracy.take(rung) + noise.normal(noise.mixed(interval.noise ^ _LABELS)) * deviation
+        bits = noise.mixed(interval.noise ^ _LABELS)
+        hits = served * self.tables.accuracy.take(rung) + noise.normal(bits) * deviation
         right = np.minimum(at_least(np.rint(hits), 0.0), served)
         return np.where(served > 0, right / at_least(served, 1.0), np.float32(np.nan))
 

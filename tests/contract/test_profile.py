@@ -245,7 +245,7 @@ def test_saving_is_all_or_nothing(tmp_path: Path) -> None:
 def test_open_profile_by_name_default_and_path() -> None:
     spec = load_board("xu3").spec
     paper = open_profile(spec, "paper")
-    assert open_profile(spec, None) == paper
+    assert open_profile(spec, None) == open_profile(spec, load_board("xu3").default_profile) != paper
     assert open_profile(spec, profile_path("xu3", "paper")) == paper
     assert open_profile(spec, str(profile_path("xu3", "paper"))) == paper
     with pytest.raises(InputError, match=r"unknown profile 'papers' of board xu3; known: .*paper"):

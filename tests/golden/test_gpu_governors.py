@@ -122,7 +122,7 @@ def test_l4t_s_schedutil_settles_where_mainline_s_does(start: float, work: float
 
 @pytest.fixture(scope="module")
 def board() -> SimBoard:
-    return open_board("jetson_nano")
+    return open_board("jetson_nano", profile="paper")
 
 
 def busy(board: SimBoard, *, a57: float, gpu: float) -> Telemetry:
