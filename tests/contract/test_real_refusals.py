@@ -1,0 +1,172 @@
+"""What the driver of real boards refuses, in one line and before anything is written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from hw.boardfile import RealModel, load_board
+from hw.errors import Flaky, InputError, Missing, Refused
+from hw.real.board import LinuxBoard
+from hw.real.emulated import EmulatedBoard, Emulation
+from hw.real.state import state_file
+from hw.real.sysfs import Sysfs
+from tests.emulated import DEMAND, POLICY4, fly_on, full_speed, model_of, settings
+
+
+def test_a_second_controller_is_refused(xu3: Emulation) -> None:
+    board = fly_on(xu3)
+    board.reset(seed=0)
+    code = (
+        "import sys; from hw.boardfile import load_board; from hw.profile import open_profile\n"
+        "from hw.real.emulated import EmulatedBoard, Emulation\n"
+        "model = load_board('xu3')\n"
+        "EmulatedBoard(model, open_profile(model, None), Emulation.attach(sys.argv[1], model)).reset(seed=0)\n"
+    )
+    other = subprocess.run([sys.executable, "-c", code, str(xu3.root)], capture_output=True, text=True, check=False)
+    assert f"Refused: xu3: another controller holds this board (process {os.getpid()}, board xu3)" in other.stderr
+    second = fly_on(xu3)
+    with pytest.raises(Refused, match="flies it already"):
+        second.reset(seed=0)
+    second.close()
+    assert state_file(xu3.root).exists(), "the first one's"
+    assert board.step(full_speed(board.spec), DEMAND).granted == full_speed(board.spec)
+    board.close()
+
+
+def edit(path: str, text: str | None) -> Callable[[Path], None]:
+    def apply(root: Path) -> None:
+        (root / path).unlink()
+        if text is not None:
+            (root / path).write_text(text)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("apply", "error", "text"),
+    [
+        (edit(f"{POLICY4}/scaling_available_frequencies", "200000 300000\n"), Refused, "lists 200, 300 MHz, the file"),
+        (edit(f"{POLICY4}/scaling_available_frequencies", None), Missing, "lists no frequencies"),
+        (edit("sys/devices/system/cpu/online", "0-6\n"), Refused, "cpu7 of unit 'a15' is off; sudo sh -c 'echo 1"),
+        (edit(f"{POLICY4}/related_cpus", "5\n"), None, ""),  # affected_cpus says it too
+        (
+            lambda root: [(root / f"sys/class/thermal/thermal_zone{k}/type").write_text("x") for k in range(5)],
+            Missing,
+            "no zone of type cpu0-thermal or .* found x",
+        ),
+        (lambda root: (root / "proc/stat").write_text("cpu 1 2 3\n"), Flaky, "no line for cpu0"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    xu3: Emulation, apply: Callable[[Path], None], error: type[Exception] | None, text: str
+) -> None:
+    apply(xu3.root)
+    before = settings(xu3.root)
+    with pytest.raises(error, match=text) if error else contextlib.nullcontext():
+        fly_on(xu3)
+    assert settings(xu3.root) == before
+    assert not state_file(xu3.root).exists()
+
+
+def test_without_permission_nothing_is_written(xu3: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, before = fly_on(xu3), settings(xu3.root)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(Refused, match=r"scaling_governor: no permission to be written; run as root, or: sudo chmod"):
+        board.reset(seed=0)
+    assert settings(xu3.root) == before
+    assert not state_file(xu3.root).exists()
+    monkeypatch.undo()
+    board.reset(seed=0)  # it can be tried again
+    board.close()
+
+
+def test_a_board_without_a_table_real_is_refused() -> None:
+    model, profile = model_of("xu3")
+    with pytest.raises(InputError, match=r"a table \[real\]"):
+        EmulatedBoard(replace(model, real=None), profile)
+
+
+class Nobody:
+    """Worker, load and time of a test that only looks."""
+
+    def set(self, *_: object) -> None: ...
+
+    def close(self) -> None: ...
+
+    def now_s(self) -> float:
+        return 0.0
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def wait(self, seconds: float, stop: Event) -> bool:
+        return stop.wait(seconds)
+
+
+def test_the_5w_mode_is_known_by_its_limits() -> None:
+    """The kernel lists all frequencies; nvpmodel lowers the limits."""
+    emulation = Emulation.start(*model_of("jetson_nano"))
+    try:
+        model, profile = model_of("jetson_nano_5w")
+        nobody = Nobody()
+
+        def look() -> LinuxBoard:
+            sysfs = Sysfs(emulation.root)
+            return LinuxBoard(model, profile, worker=nobody, load=nobody, time=nobody, sysfs=sysfs)  # type: ignore[arg-type]
+
+        with pytest.raises(Refused, match="a policy holds for one table only"):
+            look()
+        (emulation.root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq").write_text("918000\n")
+        (emulation.root / "sys/class/devfreq/57000000.gpu/max_freq").write_text("640000000\n")
+        look()
+    finally:
+        emulation.close()
+
+
+def test_a_shadow_leaves_the_clocks_to_the_kernel(xu3: Emulation) -> None:
+    before = settings(xu3.root)
+    model, profile = model_of("xu3")
+    board = EmulatedBoard(model, profile, Emulation.attach(xu3.root, model), shadow=True)
+    board.reset(seed=0)
+    trace = [board.step(full_speed(board.spec), DEMAND) for _ in range(4)]
+    assert not any(t.throttled for t in trace)
+    assert {t.granted.freqs_hz["a7"] for t in trace} == {2e8}, "idle"
+    assert trace[-1].granted.freqs_hz["a15"] > 2e8, "the kernel's own governor follows the work"
+    kept = [k for k in before if k.endswith(("governor", "min_freq", "max_freq"))]
+    assert {k: settings(xu3.root)[k] for k in kept} == {k: before[k] for k in kept}
+    board.close()
+
+
+def test_a_real_table_fits_its_board() -> None:
+    for name in ("xu3", "jetson_nano", "jetson_nano_5w", "raspberry_pi_5"):
+        assert isinstance(load_board(name).real, RealModel)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("a7 = [0, 1, 2, 3]", "a7 = [0, 1]", "cpus of 'a7'"),
+        ("a7 = [0, 1, 2, 3]", "a7 = [4, 1, 2, 3]", "cpus of 'a7'"),
+        ("a7 = [0, 1, 2, 3]", "a9 = [0, 1, 2, 3]", "cpus does not fit this board"),
+        ('kernel = "mainline"', 'kernel = "windows"', "one of mainline, vendor"),
+        ('meter = "ina231"', 'meter = "ina"', "one of none, ina231"),
+        ('mem = "0041", ', "", "rails does not fit this board"),
+        ('mem = "0041"', "mem = 41", "rails is not a table of texts"),
+        ("zones = { soc", "zones = { gpu", "zones does not fit"),
+    ],
+)
+def test_a_wrong_table_real_is_one_line(tmp_path: Path, old: str, new: str, text: str) -> None:
+    good = load_board("xu3").path.read_text(encoding="utf-8")
+    assert old in good
+    path = tmp_path / "mine.toml"
+    path.write_text(good.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=text):
+        load_board(path)
