@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.powerband-ready
 
-.PHONY: setup train test test-slow check bench clean
+.PHONY: setup train test test-slow test-arm check bench clean
 
 setup: $(STAMP)
 
@@ -29,8 +29,11 @@ check: setup
 test-slow: setup
 	$(PY) -m pytest -m slow
 
+test-arm: setup
+	$(PY) -m pytest tests/arm -m arm -rs
+
 bench: setup
 	$(PY) -m pytest tests/bench -m bench -s
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -214,7 +214,7 @@ class Simulator:
         deviation = np.sqrt(served * self.tables.variance.take(rung))
         bits = noise.mixed(interval.noise ^ _LABELS)
         hits = served * self.tables.accuracy.take(rung) + noise.normal(bits) * deviation
-        right = np.minimum(at_least(np.rint(hits), 0.0), served)
+        right = np.minimum(at_least(np.rint(hits), 0.0), served) + physics.ZERO  # never -0, whatever the processor
         return np.where(served > 0, right / at_least(served, 1.0), np.float32(np.nan))
 
     def unmetered_w(self, interval: Interval) -> F:

@@ -43,7 +43,7 @@ def test_the_other_kernels_of_the_boards_are_driven_too() -> None:
         assert kernel == ("vendor" if "cpu0/cpufreq" in str(board.record["clocks"]) else "mainline")
         energy_j = board.step(full_speed(board.spec), DEMAND).energy_j
         assert energy_j is not None
-        assert energy_j[board.spec.big_unit.name] > 0.1
+        assert energy_j[board.spec.big_unit.name] > 0.01
         board.close()
 
 
