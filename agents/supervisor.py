@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,12 +34,13 @@ RETRY_S = 0.01
 class Supervisor:
     """The supervising process, from the side of the controller that it watches."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, awaited: Sequence[int] = ()) -> None:
         """Start it for the machine with this root, before anything of that is changed.
 
-        Raises Flaky where it does not start.
+        `awaited`: processes whose answers the controller waits for, as an emulator. Raises Flaky where it does not
+        start.
         """
-        words = ["-m", "agents.supervisor", str(Path(root).absolute()), str(os.getpid())]
+        words = ["-m", "agents.supervisor", str(Path(root).absolute()), str(os.getpid()), *map(str, awaited)]
         self._process = start_python(words, stdout=subprocess.PIPE)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -78,38 +80,40 @@ def tell(root: str | Path | None, text: str) -> None:
         log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}\n")
 
 
-def _starved_s(pid: int) -> float:
-    """How long a process has waited for a core in its life so far; 0 where the kernel does not count that."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
+def _starved_s(pids: Sequence[int]) -> float:
+    """How long processes have waited for a core in their lives so far; 0 where the kernel does not count that."""
+    total_s = 0.0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            total_s += int(Path(f"/proc/{pid}/schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
+    return total_s
 
 
-def _wait(pid: int) -> str:
+def _wait(pid: int, awaited: Sequence[int]) -> str:
     """Until the controller has ended or is ended for its silence; which of them."""
-    promised_s, heard_s, starved_s = START_S, time.monotonic(), _starved_s(pid)
+    late = (pid, *awaited)
+    promised_s, heard_s, starved_s = START_S, time.monotonic(), _starved_s(late)
     while True:
-        # time in which it wanted to run and got no core is the machine's fault and no silence
-        left_s = heard_s + promised_s + _starved_s(pid) - starved_s - time.monotonic()
+        # time in which it, or whom it waits for, wanted to run and got no core is the machine's fault and no silence
+        left_s = heard_s + promised_s + _starved_s(late) - starved_s - time.monotonic()
         # looked at once more after the time is up: on a busy machine it may have been the supervisor who was late
         if select.select([0], [], [], max(0.0, left_s))[0] or select.select([0], [], [], 0.0)[0]:
             said = os.read(0, 65536)
             if not said:
                 return "is gone"
-            promised_s, heard_s, starved_s = float(said.split()[-1]), time.monotonic(), _starved_s(pid)
+            promised_s, heard_s, starved_s = float(said.split()[-1]), time.monotonic(), _starved_s(late)
         elif left_s <= 0:
             if os.getppid() == pid:  # else the number is somebody else's by now
                 os.kill(pid, signal.SIGKILL)
             return f"was not heard of for {promised_s:.1f} s and was ended"
 
 
-def main(root: str, pid: int) -> None:
-    """Supervise the controller that is the parent process."""
+def main(root: str, pid: int, awaited: Sequence[int] = ()) -> None:
+    """Supervise the controller that is the parent process; `awaited` as in `Supervisor`."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with its controller, who has handlers of its own
     print("ready", flush=True)
-    what = f"supervisor: the controller (process {pid}) {_wait(pid)}"
+    what = f"supervisor: the controller (process {pid}) {_wait(pid, awaited)}"
     began_s = time.monotonic()
     while True:
         try:
@@ -127,4 +131,4 @@ def main(root: str, pid: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), [int(word) for word in sys.argv[3:]])

@@ -37,6 +37,7 @@ class Flight:
         """`hot_c`: see `Watch`. `file`: opened, and closed here."""
         self._board, self._spec, self._file = board, board.spec, file
         self._root = board.root if isinstance(board, LinuxBoard) else None
+        self._awaited = board.awaited if isinstance(board, LinuxBoard) else ()
         self._shadow = policy if isinstance(policy, Shadow) else None
         self._fallback_name = fallback_name
         self._pilot = Pilot(
@@ -58,7 +59,7 @@ class Flight:
         status, reason = 0, ""
         try:
             if self._root is not None:
-                self._supervisor = Supervisor(self._root)
+                self._supervisor = Supervisor(self._root, self._awaited)
             control(
                 self._board,
                 self._pilot,

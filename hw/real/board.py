@@ -87,6 +87,11 @@ class LinuxBoard:
         return self._sysfs.root
 
     @property
+    def awaited(self) -> Sequence[int]:
+        """Processes without whose answers no interval ends; none on a real machine."""
+        return ()
+
+    @property
     def record(self) -> dict[str, object]:
         """What was found on this machine: kernel, paths, governors, meter, fans; for whoever writes a report."""
         kernel = "proc/sys/kernel/osrelease"

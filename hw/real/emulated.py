@@ -128,6 +128,11 @@ class Emulation:
         """A connection to the emulator of this tree, whose process stays. Flaky where nobody answers."""
         return cls(Path(root), None, model.spec.interval_s)
 
+    @property
+    def pid(self) -> int | None:
+        """Of the emulator's process, where it is one's own."""
+        return None if self._process is None else self._process.pid
+
     def ask(self, do: str, **details: Any) -> dict[str, Any]:
         """One question. Raises what the emulated board would, Flaky where its process is gone."""
         with self._lock:
@@ -249,6 +254,11 @@ class EmulatedBoard(LinuxBoard):
         except PowerbandError:
             self.emulation.close()
             raise
+
+    @property
+    def awaited(self) -> Sequence[int]:
+        """The emulator, where it is one's own."""
+        return () if self.emulation.pid is None else (self.emulation.pid,)
 
     def reset(self, *, seed: int | None = None) -> Telemetry:
         """As `LinuxBoard.reset`, of the board with this seed; None goes on with the generator it has."""

@@ -17,7 +17,7 @@ import pytest
 
 from agents.policy import make_policy
 from agents.runtime import control
-from agents.supervisor import LOG, SLACK_S, Supervisor, tell
+from agents.supervisor import LOG, SLACK_S, Supervisor, _starved_s, tell
 from agents.watch import (
     BLIND_INTERVALS,
     HOT_C,
@@ -322,6 +322,22 @@ def test_a_line_is_one_line_and_needs_no_folder(tmp_path: Path, root: Path, caps
     tell(tmp_path / "nowhere", "two\nlines")
     tell(None, "no machine")
     assert capsys.readouterr().err == "two lines\nno machine\n"
+
+
+def test_who_waits_for_a_core_is_not_silent() -> None:
+    """Two processes want the same core, so together they wait as long as that is."""
+    core = min(os.sched_getaffinity(0))
+    spin = f"import os, time\nos.sched_setaffinity(0, [{core}])\nwhile True: time.process_time()"
+    spinning = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(2)]
+    try:
+        pids = [process.pid for process in spinning]
+        until(lambda: _starved_s(pids) > 0.2, 60.0)
+        assert _starved_s([]) == 0.0
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+    assert _starved_s(pids) == 0.0, "who is gone waits for nothing"
 
 
 def test_whoever_hangs_is_ended_within_a_second() -> None:
