@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ BACK_TO_BACK = Demand(
 NOTHING = Demand(rate_hz=0.0, deadline_s=math.inf, accuracy_min=0.0, energy_budget_j=math.inf, goal="min_energy")
 WARM_S = 30.0  # no first frame takes so long
 COOL_K, COOL_S = 5.0, 60.0  # a point begins at most so far above the first one's temperature, or after so long
+BUSY_SHARE = 0.4  # of the time, while latency is measured
 TRIES = 3  # of a point: throttled, or the worker died
 
 
@@ -42,8 +43,8 @@ class Sample:
 
     key: Key
     repeat: int
-    service_s: tuple[float, ...]  # per frame, from start to result
-    energy_j: Mapping[str, float] | None  # per rail, over `seconds`
+    service_s: tuple[float, ...]  # per frame on a clock, from start to result
+    energy_j: Mapping[str, float] | None  # per rail, over `seconds` of frames back to back
     seconds: float
     temp_c: float | None  # of the hottest node, at the end
 
@@ -169,7 +170,11 @@ class Sweep:
                 return
 
     def _measure(self, key: Key, repeat: int) -> Sample | None:
-        """A sample; None where the board throttled."""
+        """A sample; None where the board throttled.
+
+        Power while frames come back to back, latency while they come on a clock and the cores rest between them: what
+        a controller's frames find is a processor that slept and a cache that others used.
+        """
         knobs = knobs_of(self._board.spec, key)
         from_s = time.monotonic()
         end_s = from_s + WARM_S
@@ -178,33 +183,44 @@ class Sweep:
                 raise Flaky(f"rung {key[0]} on {key[2]} cores of {key[1]}: no frame was served in {WARM_S:.0f} s")
             if self._board.step(knobs, BACK_TO_BACK).throttled:
                 return None
-        from_s = max(s + took for s, took in warm)
-        service_s: list[float] = []
-        readings: list[Telemetry] = []
-        begun_s = time.monotonic()
-        while True:
-            telemetry = self._board.step(knobs, BACK_TO_BACK)
-            if telemetry.throttled:
-                return None
-            readings.append(telemetry)
-            service_s += [took for _, took in self._frames(from_s)]
-            gone_s, count = time.monotonic() - begun_s, len(service_s)
-            if (count >= self._effort.frames and gone_s >= self._effort.least_s) or (
-                count >= 2 and gone_s >= self._effort.most_s
-            ):
-                break
-            if gone_s > self._effort.most_s + WARM_S:
-                raise Flaky(f"rung {key[0]} on {key[2]} cores of {key[1]}: {count} frames in {gone_s:.0f} s")
+        busy = self._served(key, BACK_TO_BACK, replace(self._effort, frames=2), max(s + took for s, took in warm))
+        if busy is None:
+            return None
+        service_s, readings = busy
+        period_s = float(np.median(service_s)) / BUSY_SHARE
+        spaced = replace(BACK_TO_BACK, rate_hz=1.0 / period_s)
+        clocked = self._served(key, spaced, self._effort, time.monotonic() + period_s)
+        if clocked is None:
+            return None
         known = [t for t in readings if t.energy_j is not None]
         rails = self._board.spec.rails
         return Sample(
             key=key,
             repeat=repeat,
-            service_s=tuple(service_s),
+            service_s=clocked[0],
             energy_j={r: sum((t.energy_j or {})[r] for t in known) for r in rails} if known else None,
             seconds=sum(t.interval_s for t in known or readings),
-            temp_c=hottest(readings[-1]),
+            temp_c=hottest(clocked[1][-1]),
         )
+
+    def _served(
+        self, key: Key, demand: Demand, effort: Effort, from_s: float
+    ) -> tuple[tuple[float, ...], list[Telemetry]] | None:
+        """Service times of frames that started at or after `from_s`, and the intervals; None where it throttled."""
+        service_s: list[float] = []
+        readings: list[Telemetry] = []
+        begun_s = time.monotonic()
+        while True:
+            telemetry = self._board.step(knobs_of(self._board.spec, key), demand)
+            if telemetry.throttled:
+                return None
+            readings.append(telemetry)
+            service_s += [took for _, took in self._frames(from_s)]
+            gone_s, count = time.monotonic() - begun_s, len(service_s)
+            if (count >= effort.frames and gone_s >= effort.least_s) or (count >= 2 and gone_s >= effort.most_s):
+                return tuple(service_s), readings
+            if gone_s > effort.most_s + WARM_S:
+                raise Flaky(f"rung {key[0]} on {key[2]} cores of {key[1]}: {count} frames in {gone_s:.0f} s")
 
     def _frames(self, from_s: float) -> list[tuple[float, float]]:
         """Start and service time of the frames of the last interval that started at or after `from_s`."""

@@ -19,7 +19,7 @@ from experiments._profile_lint import lint
 from experiments._profile_setup import Setup, open_setup, other_work, set_up
 from experiments._progress import Bar
 from experiments._run import RunFolder, check_folder
-from experiments._sweep import Effort, Journal, Sample, Sweep, operating_point, order
+from experiments._sweep import BUSY_SHARE, Effort, Journal, Sample, Sweep, operating_point, order
 from hw.boardfile import load_board
 from hw.errors import InputError
 from hw.files import read_text
@@ -157,9 +157,11 @@ def provenance(
     quota = f" (a frame is sized to last {FULL_PERIODS} of its periods of {PERIOD_S:g} s or more)"
     how = (
         f"Measured by experiments/{SCRIPT}, kernel {record['kernel']}. Served by {worker}. Clocks: {clocks}"
-        f"{quota if setup.clock == 'quota' else ''}. Frames back to back, {effort}, in an order drawn anew each time; "
-        "latency from start to result; the first frame of a point is left out; a point begins within 5 K of the first "
-        f"one's temperature where there is a sensor. Power {power}: {record['meter']}. Other work took "
+        f"{quota if setup.clock == 'quota' else ''}. {effort}, in an order drawn anew each time. "
+        "Power while frames come back to back; latency, from start to result, while they come on a clock that leaves "
+        f"{100 * (1 - BUSY_SHARE):.0f} % of the time free. The first frame of either is left out; a point begins "
+        "within 5 K of the first one's temperature where there is a sensor. "
+        f"Power {power}: {record['meter']}. Other work took "
         f"{100 * busy:.0f} % of the cores before the sweep."
     )
     accuracy = f"ladder {Path(setup.plan.ladder).name}, measured by ncnn on test images when it was exported"
