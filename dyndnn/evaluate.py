@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
 from dyndnn.export import export_net
-from dyndnn.files import sha256
-from dyndnn.ladder import MODEL_FILES, InputInfo, Ladder, RungInfo, save_ladder
+from dyndnn.files import make_folder, sha256
+from dyndnn.ladder import LADDER_FILE, MODEL_FILES, InputInfo, Ladder, RungInfo, save_ladder
 from dyndnn.netconfig import FLOAT_BYTES, NetConfig, activation_bytes, macs, weight_count
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Network, softmax
@@ -132,13 +133,15 @@ def write_ladder(
 
     `names` of the rungs, smallest first (None: `rung_names`); `half`: see `export_net`.
     """
-    ladder = export_ladder(net, directory, name=name, mean=data.mean, std=data.std, names=names, half=half)
-    found = score(Network.load(directory), data.test_images, data.test_labels, on_progress)
-    rungs = tuple(
-        replace(rung, accuracy=found.accuracy[k], confidence=found.confidence[k]) for k, rung in enumerate(ladder.rungs)
-    )
-    ladder = replace(ladder, rungs=rungs)
-    save_ladder(directory, ladder)
+    folder = make_folder(directory)
+    with tempfile.TemporaryDirectory(prefix=".measured-", dir=folder) as work:  # nobody sees a ladder half measured
+        ladder = export_ladder(net, work, name=name, mean=data.mean, std=data.std, names=names, half=half)
+        found = score(Network.load(work), data.test_images, data.test_labels, on_progress)
+        measured = zip(ladder.rungs, found.accuracy, found.confidence, strict=True)
+        ladder = replace(ladder, rungs=tuple(replace(r, accuracy=a, confidence=c) for r, a, c in measured))
+        save_ladder(work, ladder)
+        for file in (*MODEL_FILES, LADDER_FILE):
+            (Path(work) / file).replace(folder / file)
     return ladder
 
 

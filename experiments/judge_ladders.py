@@ -6,26 +6,26 @@ python experiments/judge_ladders.py --boards xu3 --ladders alexnet-group runs/mi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from dyndnn.ladder import ladder_folder, load_ladder
+from dyndnn.ladder import BIN_FILE, ladder_folder, load_ladder
 from experiments._cli import main_guard, parse
 from hw.boardfile import BoardModel, board_names, load_board
-from hw.errors import InputError
 from hw.ladderfile import ladder_names
 from hw.profile import open_profile
 
 HELP = """Compare ladders on boards by their accuracy-latency fronts, as Markdown.
 
 A front says how accurate a frame can be within a latency budget: the best of the rungs that make it, each on its
-fastest operating point (modelled, one frame, nothing else running). The score of a ladder is the mean of that over
-budgets in equal ratios, from the shortest that every ladder compared can meet to the longest that any of them needs.
+fastest operating point (modelled, one frame, nothing else running). It is worth its hypervolume: the area between it
+and the worst corner of all fronts together, accuracy in points, latency in doublings. Rungs that others beat in both
+do not move that corner. The latencies of two fronts that are worth the same within 10 % cannot be told apart by the
+law they come from, so among those the ladder with the smallest weights is taken.
 """
 CIFAR10 = (3, 32, 32)  # its frames; ladders of the zoo for another task, as digits, are not compared
-BUDGETS = 1000
+ALIKE = 0.1
 
 Front = tuple[tuple[float, float], ...]  # (latency in s, accuracy) per rung, smallest first
 
@@ -44,20 +44,26 @@ def main() -> None:
     """Run the command."""
     args = parse(Args, HELP)
     ladders = args.ladders or cifar10_ladders()
-    print("| board | ladder | accuracy in % at its shortest latency in ms, per rung | mean accuracy within a budget |")
-    print("|---|---|---|---|")
+    print("| board | ladder | accuracy in % at its shortest latency in ms, per rung | hypervolume | weights |")
+    print("|---|---|---|---|---|")
     for board in args.boards or board_names():
-        fronts = {ladder: front(load_board(board), ladder) for ladder in ladders}
-        found = scores(list(fronts.values()))
-        for (ladder, rungs), score in zip(fronts.items(), found, strict=True):
+        fronts = [front(load_board(board), ladder) for ladder in ladders]
+        worth = hypervolumes(fronts)
+        best = choice(ladders, worth)
+        for ladder, rungs, volume in zip(ladders, fronts, worth, strict=True):
             text = ", ".join(f"{100 * accuracy:.1f} at {1e3 * latency_s:.3g}" for latency_s, accuracy in rungs)
-            best = "**" if score == max(found) else ""
-            print(f"| {board} | `{ladder}` | {text} | {best}{100 * score:.1f} %{best} |")
+            name = f"**`{ladder}`**" if ladder == best else f"`{ladder}`"
+            print(f"| {board} | {name} | {text} | {volume:.1f} | {weight_bytes(ladder) / 1e6:.2f} MB |")
 
 
 def cifar10_ladders() -> tuple[str, ...]:
     """Ladders of the zoo whose frames are CIFAR-10's; NetworkError where one cannot be read."""
     return tuple(name for name in ladder_names() if load_ladder(ladder_folder(name)).input.shape == CIFAR10)
+
+
+def weight_bytes(ladder: str) -> int:
+    """Bytes of a ladder's weights, all rungs."""
+    return (ladder_folder(ladder) / BIN_FILE).stat().st_size
 
 
 def front(model: BoardModel, ladder: str) -> Front:
@@ -71,17 +77,35 @@ def front(model: BoardModel, ladder: str) -> Front:
     )
 
 
-def scores(fronts: Sequence[Front]) -> list[float]:
-    """Mean accuracy of each front over latency budgets in equal ratios; InputError where there is no range of them."""
-    low = max(min(latency_s for latency_s, _ in rungs) for rungs in fronts)
-    high = max(latency_s for rungs in fronts for latency_s, _ in rungs)
-    if not low < high:
-        raise InputError("these ladders leave no range of latencies to compare them in; compare ladders of one task")
-    budgets = np.geomspace(low, high, BUDGETS)
-    return [
-        float(np.mean([max(accuracy for latency_s, accuracy in rungs if latency_s <= budget) for budget in budgets]))
-        for rungs in fronts
-    ]
+def useful(rungs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those that no other beats in both, by rising latency (s); none of two alike is beaten."""
+    kept: list[tuple[float, float]] = []
+    for latency_s, accuracy in sorted(set(rungs), key=lambda rung: (rung[0], -rung[1])):
+        if not kept or accuracy > kept[-1][1]:
+            kept.append((latency_s, accuracy))
+    return kept
+
+
+def hypervolumes(fronts: Sequence[Front]) -> list[float]:
+    """Hypervolume of each front, in points of accuracy times doublings of latency, from the worst corner of all."""
+    together = useful([rung for rungs in fronts for rung in rungs])
+    slowest_s, least = together[-1][0], together[0][1]
+    found = []
+    for rungs in fronts:
+        own = [rung for rung in useful(rungs) if rung[0] <= slowest_s]
+        ends = [latency_s for latency_s, _ in own[1:]] + [slowest_s]
+        areas = [
+            100 * max(0.0, accuracy - least) * math.log2(end_s / latency_s)
+            for (latency_s, accuracy), end_s in zip(own, ends, strict=bool(own))
+        ]
+        found.append(sum(areas))
+    return found
+
+
+def choice(ladders: Sequence[str], worth: Sequence[float]) -> str:
+    """The ladder to take, by the hypervolumes of their fronts."""
+    alike = [ladder for ladder, volume in zip(ladders, worth, strict=True) if volume >= (1 - ALIKE) * max(worth)]
+    return min(alike, key=weight_bytes)
 
 
 if __name__ == "__main__":
