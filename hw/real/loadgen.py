@@ -1,9 +1,10 @@
 """Background load on a real machine, pinned to the cores of its unit: busy cores, shares of one, memory traffic.
 
-Whole cores and memory are stress-ng's where it is installed, else burners of our own. Shares of a core are always a
-burner's: asked for half of a core that it has to share, stress-ng 0.15 took 30 % (measured), because it reckons in
-time that passes and not in time that it gets. A share of a GPU is a burner's too (`hw.real.gpuburner`). Everything
-ends with us, also after a kill -9.
+Whole cores are stress-ng's where it is installed, else burners of our own. Shares of a core are always a burner's:
+asked for half of a core that it has to share, stress-ng 0.15 took 30 % (measured), because it reckons in time that
+passes and not in time that it gets. Memory traffic is a burner's too, which moves it within the core that it takes;
+stress-ng's would take another core. So is a share of a GPU (`hw.real.gpuburner`). Everything ends with us, also after
+a kill -9.
 """
 
 from __future__ import annotations
@@ -96,14 +97,15 @@ class ProcessLoad:
     @property
     def told(self) -> str:
         """What makes the load, for a record."""
-        return "own burners" if self._program is None else f"{STRESS_NG}, shares of a core by own burners"
+        ours = "own burners"
+        return ours if self._program is None else f"{STRESS_NG}; memory traffic and shares of a core by {ours}"
 
     def set(self, load: Load) -> None:
         """From now on this load and no other. The first on a GPU takes as long as Vulkan does to start, seconds.
 
-        Memory traffic counts bytes read and written; it costs a share of a core besides. The ambient temperature is
-        nobody's to set. Raises Refused where a unit is unknown, cannot be loaded or has fewer cores, Flaky where a
-        process of the load had died (all of it has ended then).
+        Memory traffic counts bytes read and written; where no core is to be busy it costs a share of one besides. The
+        ambient temperature is nobody's to set. Raises Refused where a unit is unknown, cannot be loaded or has fewer
+        cores, Flaky where a load ended by itself.
         """
         if self._closed:
             raise Refused("the load generator is closed")
@@ -136,18 +138,13 @@ class ProcessLoad:
         first = next(iter(self._cpus), None)
         for unit, cpus in self._cpus.items():
             whole, share = divmod(load.busy.get(unit, 0.0), 1.0)
-            shares = [share] if share >= SMALLEST else []
             memory = gbps if unit == first else 0.0
-            if self._program is None:
-                shares = [1.0] * int(whole) + shares
-            elif whole:
-                words = ("--cpu", f"{whole:.0f}", "--cpu-method", "int64")
+            # whoever moves memory does so within the core that it takes
+            own = int(whole) if self._program is None else min(int(whole), 1 if memory else 0)
+            shares = [1.0] * own + ([share] if share >= SMALLEST else [])
+            if whole > own:
+                words = ("--cpu", f"{whole - own:.0f}", "--cpu-method", "int64")
                 wanted.add((*words, "--taskset", _listed(cpus)))
-            if memory and self._program is not None:
-                rate = f"{max(1, round(1e3 * memory))}"
-                size = ("--memrate", "1", "--memrate-bytes", "64m", "--memrate-rd-mbs", rate)
-                wanted.add((*size, "--memrate-wr-mbs", rate, "--taskset", _listed(cpus)))
-                memory = 0.0
             self._burn(unit, shares, memory)
         self._stress_with(wanted)
 
