@@ -26,6 +26,8 @@ MOST_GBPS = 1e3
 ENDING_S = 5.0  # a program and its children have so long
 START_S = 30.0  # a GPU's load on a slow board
 
+_Stress = tuple[int, *tuple[str, ...]]  # which of several alike, and the words of one stress-ng
+
 
 class _Burner:
     """A burner's process, and what it was told last."""
@@ -90,7 +92,7 @@ class ProcessLoad:
         if stress_ng and self._program is None:
             raise Refused(f"{STRESS_NG} is not installed; install its package, or do without it")
         self._burners: dict[str, list[_Burner]] = {}
-        self._stress: dict[tuple[str, ...], Pipes] = {}  # arguments -> process
+        self._stress: dict[_Stress, Pipes] = {}
         self._ending: list[Pipes] = []
         self._closed = False
 
@@ -133,7 +135,7 @@ class ProcessLoad:
 
     def _set(self, load: Load) -> None:
         self._burn_gpu(load.busy.get(self._gpu, 0.0))  # first: it may be refused, and nothing has changed then
-        wanted: set[tuple[str, ...]] = set()
+        wanted: set[_Stress] = set()
         gbps = load.mem_gbps if load.mem_gbps >= SMALLEST else 0.0
         first = next(iter(self._cpus), None)
         for unit, cpus in self._cpus.items():
@@ -142,9 +144,8 @@ class ProcessLoad:
             # whoever moves memory does so within the core that it takes
             own = int(whole) if self._program is None else min(int(whole), 1 if memory else 0)
             shares = [1.0] * own + ([share] if share >= SMALLEST else [])
-            if whole > own:
-                words = ("--cpu", f"{whole - own:.0f}", "--cpu-method", "int64")
-                wanted.add((*words, "--taskset", _listed(cpus)))
+            for k in range(own, int(whole)):  # a process each: the kernel shares one's weight among its children
+                wanted.add((k, "--cpu", "1", "--cpu-method", "int64", "--taskset", _listed(cpus)))
             self._burn(unit, shares, memory)
         self._stress_with(wanted)
 
@@ -163,18 +164,18 @@ class ProcessLoad:
         for k, burner in enumerate(burners):
             burner.tell(f"{shares[k] if k < len(shares) else 0.0:.4f} {gbps if k == 0 else 0.0:.4f}")
 
-    def _stress_with(self, wanted: Collection[tuple[str, ...]]) -> None:
-        for words in [w for w, process in self._stress.items() if w not in wanted or process.poll() is not None]:
-            process = self._stress.pop(words)
+    def _stress_with(self, wanted: Collection[_Stress]) -> None:
+        for key in [w for w, process in self._stress.items() if w not in wanted or process.poll() is not None]:
+            process = self._stress.pop(key)
             status = process.poll()
             assert process.stdin is not None
             process.stdin.close()  # takes it a moment, which a controller need not wait for
             self._ending = [p for p in (*self._ending, process) if p.poll() is None]
             if status is not None:
-                raise Flaky(f"{STRESS_NG} {' '.join(words)} ended by itself (status {status})")
-        for words in [w for w in wanted if w not in self._stress]:
+                raise Flaky(f"{STRESS_NG} {' '.join(key[1:])} ended by itself (status {status})")
+        for key in [w for w in wanted if w not in self._stress]:
             assert self._program is not None
-            self._stress[words] = start_guarded([self._program, *words, "--quiet", "--timeout", "0"])
+            self._stress[key] = start_guarded([self._program, *key[1:], "--quiet", "--timeout", "0"])
 
     def _end_all(self) -> None:
         for process in (*self._stress.values(), *self._ending):

@@ -109,6 +109,7 @@ class QuotaClock:
             want = "cgroup.subtree_control there must list cpu" if self.kind == "v2" else "CONFIG_CFS_BANDWIDTH"
             raise Missing(f"{self._sysfs.path(self._file)}: a group has no CPU quota here; {want}")
         self._guard = start_remover(self._sysfs, self._group)
+        self._weigh()
         self._write()
         for pid in sorted(self._pids):
             self.adopt(pid)
@@ -127,6 +128,7 @@ class QuotaClock:
         if cores != self._cores and cores >= 1:
             self._cores = cores
             if self._made:
+                self._weigh()
                 self._write()
 
     def set(self, freq_hz: float) -> float:
@@ -153,6 +155,14 @@ class QuotaClock:
     @property
     def _file(self) -> str:
         return f"{self._group}/{'cpu.max' if self.kind == 'v2' else 'cpu.cfs_quota_us'}"
+
+    def _weigh(self) -> None:
+        """Let each core's worth of the worker count as one task beside others, which is what a profile's board says.
+
+        The kernel shares the weight of a group among the cores that it runs on.
+        """
+        name, task = ("cpu.weight", 100) if self.kind == "v2" else ("cpu.shares", 1024)
+        self._sysfs.write(f"{self._group}/{name}", str(task * self._cores))
 
     def _write(self) -> None:
         period = kernel_text(PERIOD_S, MICROSECOND)

@@ -18,8 +18,8 @@ from hw.real.quota import CGROUP, PERIOD_S, QuotaClock, remove_left
 from hw.real.sysfs import Sysfs
 
 ROOT = Path(__file__).resolve().parents[2]
-V1_FILES = {"cgroup.procs": "", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1"}
-V2_FILES = {"cgroup.procs": "", "cpu.max": "max 100000"}
+V1_FILES = {"cgroup.procs": "", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1", "cpu.shares": "1024"}
+V2_FILES = {"cgroup.procs": "", "cpu.max": "max 100000", "cpu.weight": "100"}
 DEAD = 2**22 + 1  # no process has a number above 2**22
 
 
@@ -158,6 +158,17 @@ def clock() -> QuotaClock:
 
 
 SPIN = "import time\nprint(flush=True)\nwhile True: time.process_time()"
+
+
+def test_each_core_counts_as_a_task(tree: Path) -> None:
+    clock = QuotaClock(Sysfs(tree), 1e9)
+    clock.take(0.0, 1e9)
+    file, task = ("cpu.weight", 100) if clock.kind == "v2" else ("cpu.shares", 1024)
+    weight = tree / clock.record()["path"] / file
+    for cores in (1, 4, 2):
+        clock.spread(cores)
+        assert weight.read_text().strip() == str(task * cores)
+    clock.restore({})
 
 
 def test_it_slows_a_process_here(clock: QuotaClock) -> None:
