@@ -69,7 +69,7 @@ def test_the_rung_changes_without_a_restart(busy: ProcessWorker) -> None:
     for rung in (1, 2):
         busy.set(rung, (CPU,), 1)
         busy.serve(demand(math.inf), 0.2)
-        busy.serve(demand(math.inf), 0.5)
+        assert until(lambda: busy.serve(demand(math.inf), 0.5).served > 0)
         means.append(np.median([f["service_s"] for f in busy.frames]))
         assert {f["rung"] for f in busy.frames} == {rung}
     assert busy.pids == pids

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hw.boardfile import load_board
 from hw.profile import profile_path
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -65,7 +66,7 @@ def test_train_leaves_a_complete_run_folder(trained: tuple[Path, Done]) -> None:
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "done" and record["steps"] == 8192
     assert record["profile"] == {
-        "name": "paper",
+        "name": load_board("xu3").default_profile,
         "kind": "modelled",
         "checksum": record["profile"]["checksum"],
     }
