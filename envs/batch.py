@@ -241,11 +241,7 @@ class Batch:
         ended = truncated.nonzero()[0]
         observation = self._observe(interval)
         final = self._no_final
-        if ended.size == self.n:  # scenarios are of one length, so lanes that began together end together
-            final = observation
-            self._start(ended)
-            observation = self._at_start.take(self._scenario, axis=0)
-        elif ended.size:
+        if ended.size:
             final = observation.T.take(ended, axis=1).T  # it lies feature by feature
             self._start(ended)
             begun = self._scenario.take(ended)

@@ -44,7 +44,8 @@ def main() -> None:
     """Run the command."""
     args = parse(Args, HELP)
     ladders = args.ladders or cifar10_ladders()
-    print("| board | ladder | accuracy in % at its shortest latency in ms, per rung | hypervolume | weights |")
+    rungs_told = "accuracy in % (measured) at its shortest latency in ms (modelled), per rung"
+    print(f"| board | ladder | {rungs_told} | hypervolume | weights |")
     print("|---|---|---|---|---|")
     for board in args.boards or board_names():
         fronts = [front(load_board(board), ladder) for ladder in ladders]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from dataclasses import replace
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hw.boardfile import load_board
 from hw.check import check_spec, check_telemetry
 from hw.errors import BoardError, InputError, Missing, Refused
 from hw.modelled import model_profile
-from hw.profile import grid, save_profile
+from hw.profile import save_profile
 from hw.real import quota
 from hw.real.host import HostBoard, open_host
 from hw.real.hostclocks import FixedClock, Together
@@ -22,7 +20,8 @@ from hw.real.hostfile import find_clock, host_model, host_text
 from hw.real.quota import QuotaClock
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
-from hw.types import Demand, Knobs, Load, OperatingPoint, Profile, Rung
+from hw.types import Demand, Knobs, Load
+from tests.hostprofile import profile_of
 
 CPUS = sorted(os.sched_getaffinity(0))
 DEMAND = Demand(rate_hz=20.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
@@ -110,29 +109,6 @@ def test_a_board_file_of_any_machine(tmp_path: Path) -> None:
     for cores in (0, 5000):
         with pytest.raises(InputError, match="out of range"):
             host_text(sysfs, cores=cores)
-
-
-def profile_of(board: str, spec_file: Path, power: str) -> Profile:
-    spec = load_board(spec_file).spec
-    watts = math.nan if power == "missing" else 1.0
-    points = tuple(
-        OperatingPoint(
-            rung=rung,
-            unit=unit,
-            cores=cores,
-            freq_hz=freq_hz,
-            latency_mean_s=0.01,
-            latency_std_s=0.0,
-            latency_p95_s=0.01,
-            power_w=watts,
-            rail_power_w=dict.fromkeys(spec.rails, watts),
-            samples=5,
-        )
-        for rung, unit, cores, freq_hz in grid(spec, 2)
-    )
-    told = {"how": "a test", "when": "now", "sensor_rate_hz": 0.0, "accuracy_source": "nobody", "power": power}
-    rungs = tuple(Rung(index=k, name=str(k), accuracy=0.5) for k in (1, 2))
-    return Profile(name="x", board=board, kind="measured", rungs=rungs, points=points, provenance=told)
 
 
 @pytest.fixture

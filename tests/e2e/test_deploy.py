@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from hw.boardfile import load_board
-from hw.profile import grid, load_profile, open_profile, save_profile
+from hw.profile import load_profile, open_profile, save_profile
 from hw.real.emulated import Emulation
 from hw.real.hostfile import host_text
 from hw.real.state import state_file
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
-from hw.types import OperatingPoint, Profile, Rung
 from tests.e2e.deploying import policy_of, refused, rows, run, save_policy, words
+from tests.hostprofile import profile_of
 
 BOARDS = ("xu3", "jetson_nano")
 BAR_S = 1.0
@@ -327,24 +327,7 @@ def test_a_policy_of_another_board_is_one_line(xu3: Emulation, tmp_path: Path) -
 def test_deciding_takes_next_to_nothing_of_an_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "host.toml").write_text(host_text(Sysfs("/")))
     spec = load_board(tmp_path / "host.toml").spec
-    points = tuple(
-        OperatingPoint(
-            rung=rung,
-            unit=unit,
-            cores=cores,
-            freq_hz=freq_hz,
-            latency_mean_s=0.01,
-            latency_std_s=0.0,
-            latency_p95_s=0.01,
-            power_w=1.0,
-            rail_power_w=dict.fromkeys(spec.rails, 1.0),
-            samples=5,
-        )
-        for rung, unit, cores, freq_hz in grid(spec, 2)
-    )
-    told = {"how": "a test", "when": "now", "sensor_rate_hz": 0.0, "accuracy_source": "nobody", "power": "modelled"}
-    rungs = tuple(Rung(index=k, name=str(k), accuracy=0.5) for k in (1, 2))
-    profile = Profile(name="x", board="host", kind="measured", rungs=rungs, points=points, provenance=told)
+    profile = profile_of("host", tmp_path / "host.toml", "modelled")
     save_profile(profile, tmp_path / "host-x.csv")
     save_plan(WorkPlan(ladder="digits", rounds=(50, 500)), tmp_path)
     measured = load_profile(tmp_path / "host-x.csv", spec)
