@@ -27,7 +27,6 @@ ONE = constant(1.0)
 HALF = constant(0.5)
 ZERO = constant(0.0)
 TINY = constant(1e-6)
-TENTH = constant(0.1)
 TWENTIETH = constant(0.05)
 WALK = constant(-1.165)
 TAIL = constant(-0.335)
@@ -107,7 +106,8 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     surplus is dropped. A frame that cannot start
     before its deadline is dropped. A frame is late with the probability that its wait plus a service time drawn
     from the distribution exceeds the deadline; along the moving part this is integrated in closed form.
-    Agrees with an event-by-event queue (in the tests) within 2 points of miss rate and 5 % of mean latency.
+    Agrees with an event-by-event queue (in the tests) within 2 points of miss rate and 5 % of mean latency; within
+    5 points in the single interval in which a backlog builds up. A `cv` below 0.001 counts as that.
     """
     none, one = filled(0.0, rate_hz.shape), filled(1.0, rate_hz.shape)
     period = ONE / rate_hz
@@ -128,8 +128,8 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     start -= doomed * period
     queued = arrived - doomed
 
-    spread = cv * service_s
-    per_sd = ONE / at_least(spread, 1e-6)
+    spread = at_least(cv, 1e-3) * service_s
+    per_sd = ONE / spread
     x = at_most(at_least(-drift, 1e-6) * per_sd, 10.0)
     shrink: F = np.exp(WALK * x)
     idle_wait: F = np.minimum(spread * HALF / x * shrink, deadline_s) * stable
@@ -144,7 +144,7 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     sign = ONE - (falls + falls)
     slope = np.maximum(np.abs(drift), TWENTIETH * spread) + TINY
     moving = np.minimum(queued, reach / slope)
-    steps = np.maximum(moving - ONE, none) * slope
+    middle = start + HALF * sign * np.maximum(moving - ONE, none) * slope  # of their waits, the mean
     resting = queued - moving
     started = resting * np.minimum(period / service_s, one)
     dropped = doomed + resting - started
@@ -152,11 +152,14 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     # late with probability Phi((wait + service - deadline) / spread), Phi by the logistic
     per_spread = LOGISTIC * per_sd
     slack = deadline_s - service_s
-    x0 = (start - slack) * per_spread
-    x0 = at_most(at_least(x0, -60.0, x0), 60.0, x0)
-    width = steps * per_spread + TENTH  # with a frame's own width: no division by zero
-    x1 = at_most(np.add(x0, sign * width), 80.0)
-    late_moving = np.log((ONE + np.exp(x1)) / (ONE + np.exp(x0))) / (x1 - x0)
+    centre = at_least((middle - slack) * per_spread, -1e6)  # beyond, single precision would lose the width
+    # each frame stands for half a step on either side; a twentieth: no division by zero
+    reaches = HALF * moving * slope * per_spread + TWENTIETH
+    low, high = centre - reaches, centre + reaches
+    # mean of Phi between the two; it is 1 beyond 60, where an exponential would overflow
+    from_, to = at_most(low, 60.0), at_most(high, 60.0)
+    early = to - from_ - np.log((ONE + np.exp(to)) / (ONE + np.exp(from_)))
+    late_moving = ONE - early / (high - low)
     # a wait at rest below saturation is 0 or, with probability exp(-1.5 x), exponential: normal plus exponential
     tail = (x + x) * np.exp(TAIL * x)
     margin = slack * per_sd
@@ -166,7 +169,7 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     missed = np.minimum(dropped + moving * late_moving + started * late_resting, arrived)
 
     served = moving + started
-    waits = moving * (start + HALF * sign * steps) + started * rest_served
+    waits = moving * middle + started * rest_served
     mean = waits / at_least(served, 1e-6) + service_s
     # the wait that 95 % of the frames do not exceed: near the start of a falling wait, near the end of a rising one
     p95 = start + sign * np.minimum((P95 - falls * NINE_TENTHS) * queued * slope, reach)
