@@ -92,7 +92,6 @@ class Step(NamedTuple):
     final: Floats  # (len(ended), d)
     interval: Interval
     frames: Floats
-    breached: npt.NDArray[np.bool_]
 
 
 class Batch:
@@ -114,7 +113,6 @@ class Batch:
         self.bank = Bank(scenarios, model.spec.interval_s)
         self.simulator = Simulator(model, profile, n, vary=vary)
         self._accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
-        self._breached_under = self._accuracy + np.float32(BREACH_TOLERANCE)
         low, high = ladder_ends(profile)
         self.ends = (np.float32(low), np.float32(high))
         self._scenario = np.zeros(n, np.intp)
@@ -225,6 +223,10 @@ class Batch:
             weights=self.weights,
         )
 
+    def breached(self, interval: Interval, accuracy_min: Floats) -> npt.NDArray[np.bool_]:
+        """Lanes, (n,), whose rung was less accurate in the profile than this floor, (n,)."""
+        return np.asarray(accuracy_min - self._accuracy.take(interval.granted[0]) > BREACH_TOLERANCE)
+
     def step(self, actions: npt.NDArray[np.integer[Any]]) -> Step:
         """One interval of every lane under (n, len(nvec)) actions."""
         now = self.now
@@ -232,7 +234,6 @@ class Batch:
         interval = self.simulator.step(self.codec.indices(actions), now[RATE], now[DEADLINE])
         terms = self.terms(interval, now)
         reward = reduce(np.add, terms.values())
-        breached = self._breached_under.take(interval.granted[0]) < now[FLOOR]
         self._interval += 1
         moved = (self._interval >= self._changes_at).nonzero()[0]
         if moved.size:
@@ -257,5 +258,4 @@ class Batch:
             final=final,
             interval=interval,
             frames=interval.frames,
-            breached=breached,
         )

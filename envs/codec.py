@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from hw.clip import at_least, at_most
+from hw.clip import ONE, at_least, at_most, constant, within
 from hw.errors import InputError
 from hw.profile import need_power
 from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
@@ -21,15 +21,16 @@ from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 ActionView = Literal["multi", "flat"]
-# arrays without dimensions: NumPy reckons with one faster than with a Python number
-_ONE, _HALF, _PER_50_K = (np.array(x, np.float32) for x in (1.0, 0.5, 0.02))
+_HALF, _PER_50_K, _THREE = constant(0.5), constant(0.02), constant(3.0)
+_LOW, _HIGH = constant(-4.0), constant(4.0)  # of an observation
+_LEAST_W, _MOST_W = constant(0.01), constant(2980.0)  # half a logarithm of the most is 4
 FLOOR_TOLERANCE = 1e-6  # single precision must not turn a met floor into a breach
 
 
 class Seen(NamedTuple):
     """An interval of n boards and the demand of the next one; (n,) float32 unless said otherwise."""
 
-    granted: Ints  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
+    granted: npt.NDArray[np.integer[Any]]  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
     frames: Floats
     missed: Floats
     dropped: Floats
@@ -84,8 +85,8 @@ class Codec:
     ) -> None:
         self.spec, self.action_view = spec, action_view
         self.accuracy, self.latency_s, self.frame_s, self.frame_j = accuracy, latency_s, frame_s, frame_j
-        self._frame_s, self._frame_j = np.array(frame_s, np.float32), np.array(frame_j, np.float32)
-        self._interval_s = np.array(spec.interval_s, np.float32)
+        self._frame_s, self._frame_j = constant(frame_s), constant(frame_j)
+        self._interval_s = constant(spec.interval_s)
         self._accuracy = np.array(accuracy, np.float32)
         self._steps = [len(c.freqs_hz) for c in spec.clocks]
         self._clock_row = {c.name: 2 + i for i, c in enumerate(spec.clocks)}
@@ -135,7 +136,7 @@ class Codec:
 
     # -- observation ---------------------------------------------------------------------------------------------
 
-    def alone_s(self, granted: Ints) -> Floats:
+    def alone_s(self, granted: npt.NDArray[np.integer[Any]]) -> Floats:
         """Profile latencies (s) of n boards' granted knobs, (n,)."""
         rung, place = granted[0], granted[1]
         unit = self._place_unit.take(place)
@@ -155,13 +156,13 @@ class Codec:
         out = np.empty((self.observation_size, n), np.float32)
         rung, place = seen.granted[0], seen.granted[1]
         alone = self.alone_s(seen.granted) if seen.alone_s is None else seen.alone_s
-        served = seen.frames - seen.dropped > 0.5
+        served = seen.frames - seen.dropped > _HALF
         mean, p95 = seen.latency_mean_s, seen.latency_p95_s
         idle = (~served).nonzero()[0]
         if idle.size:
             mean, p95 = mean.copy(), p95.copy()
             mean[idle] = p95[idle] = alone.take(idle)
-        per_frame = _ONE / at_least(seen.frames, 1.0)
+        per_frame = ONE / at_least(seen.frames, ONE)
 
         # logarithms first, to be taken and clipped together
         np.multiply(seen.rate_hz, self._frame_s, out=out[0])
@@ -171,14 +172,14 @@ class Codec:
         np.divide(mean, alone, out=out[4])  # how much slower than alone
         np.divide(p95, seen.deadline_s, out=out[5])
         np.log(out[:6], out=out[:6])
-        np.clip(out[:6], -4.0, 4.0, out=out[:6])
+        within(out[:6], _LOW, _HIGH, out=out[:6])
         np.multiply(alone, seen.rate_hz, out=out[6])
         np.divide(mean, seen.deadline_s, out=out[7])
-        at_most(out[6:8], 3.0, out=out[6:8])
+        at_most(out[6:8], _THREE, out=out[6:8])
         rails = 8 + len(self.spec.rails)
         watts = out[8:rails]
         np.divide(seen.energy_j, self._interval_s, out=watts)
-        at_most(at_least(watts, 0.01, out=watts), 2980.0, out=watts)  # half a logarithm of 4
+        within(watts, _LEAST_W, _MOST_W, out=watts)
         np.log(watts, out=watts)
         watts *= _HALF
         if any(map(math.isnan, watts[:, 0].tolist())):  # a missing meter is missing on every board of a model
@@ -189,7 +190,7 @@ class Codec:
         np.multiply(seen.dropped, per_frame, out=out[rails + 2])
         out[rails + 3] = served
         np.multiply(seen.temp_c, _PER_50_K, out=out[rails + 4])
-        out[rails + 4] -= _ONE
+        out[rails + 4] -= ONE
         if not self.spec.thermal_nodes:  # missing, so it says nothing
             out[rails + 4] = 0.0
         out[rails + 5] = seen.throttled

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hw.clip import at_least, at_most
+from hw.clip import ONE, ZERO, at_least, at_most
 from hw.errors import InputError, Missing
 from hw.types import GOALS, Demand, Profile, Telemetry
 
@@ -87,7 +87,13 @@ def ladder_ends(profile: Profile) -> tuple[float, float]:
 def _constants(weights: RewardWeights, dtype: type[np.floating[Any]]) -> SimpleNamespace:
     """The weights as arrays without dimensions: NumPy reckons with one faster than with a Python number."""
     switching = (weights.rung, weights.place, weights.freq)
-    numbers = {**vars(weights), "switching": switching, "one": 1.0, "hot_per_k": weights.hot / 10.0}
+    numbers = {
+        **vars(weights),
+        "switching": switching,
+        "hot_per_k": weights.hot / 10.0,
+        "less_for_accuracy": weights.energy - weights.over_budget,
+        "tolerance": BREACH_TOLERANCE,
+    }
     return SimpleNamespace(**{name: np.array(value, dtype) for name, value in numbers.items()})
 
 
@@ -127,20 +133,20 @@ def reward_terms(
         return np.asarray(x, dtype)
 
     w = _constants(weights, dtype)
-    per_frame = w.one / at_least(as_float(frames), 1.0)
+    per_frame = ONE / at_least(as_float(frames), ONE)
     # flags are 0 or 1: arithmetic with them is exact, and faster than np.where
     wants_accuracy = as_float(goal)
-    e = at_most(as_float(energy_) * per_frame / as_float(energy_budget_j), weights.energy_cap)
+    e = at_most(as_float(energy_) * per_frame / as_float(energy_budget_j), w.energy_cap)
     # one budget is free where accuracy is the goal, none where energy is
-    energy = at_least(e - wants_accuracy, 0.0) * (wants_accuracy * (w.energy - w.over_budget) - w.energy)
+    energy = at_least(e - wants_accuracy, ZERO) * (wants_accuracy * w.less_for_accuracy - w.energy)
 
     accuracy_, low, high = as_float(accuracy), as_float(accuracy_lo), as_float(accuracy_hi)
     short = as_float(accuracy_min) - accuracy_
-    fine = (short > BREACH_TOLERANCE) * (w.breach + w.shortfall * short)
+    fine = as_float(short > w.tolerance) * (w.breach + w.shortfall * short)
     span = high - low + (high <= low)  # a ladder of one rung has nothing to gain: 0 / 1
     gain = wants_accuracy * (accuracy_ - low) / span
 
-    warm = at_least(as_float(temp_c) - w.hot_c, 0.0) * w.hot_per_k
+    warm = at_least(as_float(temp_c) - w.hot_c, ZERO) * w.hot_per_k
     return {
         "energy": energy,
         "deadline": as_float(missed) * per_frame * -w.deadline,

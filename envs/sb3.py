@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
-from envs.batch import BUDGET, Batch
+from envs.batch import BUDGET, FLOOR, Batch
 from envs.codec import ActionView, Codec
 from envs.control import action_space, observation_space
 from envs.reward import TERMS, RewardWeights
@@ -60,7 +60,7 @@ class BoardVecEnv(VecEnv):
 
     def step_wait(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[np.bool_], list[dict[str, Any]]]:
         """One control interval of every lane."""
-        budget = self.batch.now[BUDGET].copy()
+        budget, floor = self.batch.now[[BUDGET, FLOOR]]
         step = self.batch.step(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._returns += step.reward
@@ -73,7 +73,8 @@ class BoardVecEnv(VecEnv):
             }
         self._returns[step.ended], self._lengths[step.ended] = 0, 0
         self._count(step.terms, step.interval.energy_j.sum(axis=0), step.interval.missed, step.frames, budget)
-        self._sums["breaches"] = self._sums.get("breaches", 0.0) + float(step.breached.sum())
+        breaches = self.batch.breached(step.interval, floor).sum()
+        self._sums["breaches"] = self._sums.get("breaches", 0.0) + float(breaches)
         return np.ascontiguousarray(step.observation), step.reward, step.truncated, infos
 
     def _count(

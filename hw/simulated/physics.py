@@ -12,22 +12,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.clip import at_least, at_most, filled
+from hw.clip import ONE, ZERO, at_least, at_most, constant, within
 
 F = NDArray[np.float32]
 
 
-def constant(value: float) -> F:
-    """A number as an array without dimensions: NumPy reckons with one faster than with `np.float32`."""
-    return np.array(value, np.float32)
-
-
 LOGISTIC = constant(1.702)  # logistic(1.702 x) is the normal distribution function within 0.0095
-ONE = constant(1.0)
 HALF = constant(0.5)
-ZERO = constant(0.0)
 TINY = constant(1e-6)
+THOUSANDTH = constant(1e-3)
+EARLIEST = constant(-1e6)  # beyond, single precision would lose a frame's width
+SURE = constant(60.0)  # where the logistic is 0 or 1; an exponential would overflow at 89
 TWENTIETH = constant(0.05)
+TEN = constant(10.0)
 WALK = constant(-1.165)
 TAIL = constant(-0.335)
 THREE_HALVES = constant(1.5)
@@ -46,13 +43,13 @@ class Share(NamedTuple):
     excess: F  # background demand on the network's busiest core, 0..1
 
 
-def core_share(cores: F, unit_cores: F, busy: F, min_share: float) -> Share:
+def core_share(cores: F, unit_cores: F, busy: F, min_share: F) -> Share:
     """Fair sharing (CFS) of a unit's cores with `busy` cores of background work.
 
     Background work takes free cores first. What does not fit lands on the network's cores, one core first, and a
     parallel region waits for its slowest core; an equal-weight thread keeps at least `min_share` of a core.
     """
-    excess = at_most(at_least(busy - unit_cores + cores, 0.0), 1.0)
+    excess = within(busy - unit_cores + cores, ZERO, ONE)
     return Share(at_least(ONE - excess, min_share), excess)
 
 
@@ -96,7 +93,7 @@ class Queue(NamedTuple):
     phase: F  # of the next arrival, in periods after the end of the interval
 
 
-def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F, interval_s: np.float32 | F) -> Queue:
+def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F, interval_s: F) -> Queue:
     """Frames at a steady rate into one server, first in first out, for one interval.
 
     The waiting time of successive frames follows Lindley's recursion. With a steady rate and a service time of mean
@@ -109,78 +106,77 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     Agrees with an event-by-event queue (in the tests) within 2 points of miss rate and 5 % of mean latency; within
     5 points in the single interval in which a backlog builds up. A `cv` below 0.001 counts as that.
     """
-    none, one = filled(0.0, rate_hz.shape), filled(1.0, rate_hz.shape)
     period = ONE / rate_hz
     before_first = phase * period
     expected = interval_s * rate_hz - phase
-    arrived = np.maximum(np.ceil(expected), none)
+    arrived = at_least(np.ceil(expected), ZERO)
     next_phase = arrived - expected
     drift = service_s - period
     saturated = (drift > ZERO).astype(np.float32)  # 0 or 1: mixing by arithmetic is faster than by np.where
     stable = ONE - saturated
 
     # frames that find a backlog beyond their deadline never start
-    start = np.maximum(backlog_s - before_first, none)
-    beyond: F = np.maximum((start - deadline_s) * rate_hz, none)
+    start = at_least(backlog_s - before_first, ZERO)
+    beyond: F = at_least((start - deadline_s) * rate_hz, ZERO)
     whole: F = np.ceil(beyond)
     # whole frames; above saturation, where the wait stands for its mean, half a one more on average
-    doomed = np.minimum(_mix(saturated, beyond + HALF * np.minimum(beyond, one), whole), arrived)
+    doomed = np.minimum(_mix(saturated, beyond + HALF * at_most(beyond, ONE), whole), arrived)
     start -= doomed * period
     queued = arrived - doomed
 
-    spread = at_least(cv, 1e-3) * service_s
+    spread = at_least(cv, THOUSANDTH) * service_s
     per_sd = ONE / spread
-    x = at_most(at_least(-drift, 1e-6) * per_sd, 10.0)
+    x = within(-drift * per_sd, THOUSANDTH, TEN)
     shrink: F = np.exp(WALK * x)
     idle_wait: F = np.minimum(spread * HALF / x * shrink, deadline_s) * stable
     start = np.maximum(start, idle_wait)
-    ceiling = np.maximum(deadline_s - HALF * period, none) * saturated
+    ceiling = at_least(deadline_s - HALF * period, ZERO) * saturated
     rest_served = ceiling + idle_wait
 
     # above saturation frames also find the wait of those that are dropped: half a drift more
-    distance = rest_served + HALF * np.maximum(drift, none) - start
+    distance = rest_served + HALF * at_least(drift, ZERO) - start
     reach = np.abs(distance)
     falls = (distance < ZERO).astype(np.float32)
     sign = ONE - (falls + falls)
     slope = np.maximum(np.abs(drift), TWENTIETH * spread) + TINY
     moving = np.minimum(queued, reach / slope)
-    middle = start + HALF * sign * np.maximum(moving - ONE, none) * slope  # of their waits, the mean
+    middle = start + HALF * sign * at_least(moving - ONE, ZERO) * slope  # of their waits, the mean
     resting = queued - moving
-    started = resting * np.minimum(period / service_s, one)
+    started = resting * at_most(period / service_s, ONE)
     dropped = doomed + resting - started
 
     # late with probability Phi((wait + service - deadline) / spread), Phi by the logistic
     per_spread = LOGISTIC * per_sd
     slack = deadline_s - service_s
-    centre = at_least((middle - slack) * per_spread, -1e6)  # beyond, single precision would lose the width
+    centre = at_least((middle - slack) * per_spread, EARLIEST)
     # each frame stands for half a step on either side; a twentieth: no division by zero
     reaches = HALF * moving * slope * per_spread + TWENTIETH
     low, high = centre - reaches, centre + reaches
-    # mean of Phi between the two; it is 1 beyond 60, where an exponential would overflow
-    from_, to = at_most(low, 60.0), at_most(high, 60.0)
+    # mean of Phi between the two
+    from_, to = at_most(low, SURE), at_most(high, SURE)
     early = to - from_ - np.log((ONE + np.exp(to)) / (ONE + np.exp(from_)))
     late_moving = ONE - early / (high - low)
     # a wait at rest below saturation is 0 or, with probability exp(-1.5 x), exponential: normal plus exponential
     tail = (x + x) * np.exp(TAIL * x)
     margin = slack * per_sd
-    waits_too: F = np.exp(np.minimum((HALF * tail - margin) * tail - THREE_HALVES * x, none)) * stable
-    waits_too /= ONE + np.exp(at_most((tail - margin) * LOGISTIC, 60.0))
-    late_resting = waits_too + ONE / (ONE + np.exp(at_most((slack - ceiling) * per_spread, 60.0)))
+    waits_too: F = np.exp(at_most((HALF * tail - margin) * tail - THREE_HALVES * x, ZERO)) * stable
+    waits_too /= ONE + np.exp(at_most((tail - margin) * LOGISTIC, SURE))
+    late_resting = waits_too + ONE / (ONE + np.exp(at_most((slack - ceiling) * per_spread, SURE)))
     missed = np.minimum(dropped + moving * late_moving + started * late_resting, arrived)
 
     served = moving + started
     waits = moving * middle + started * rest_served
-    mean = waits / at_least(served, 1e-6) + service_s
+    mean = waits / at_least(served, TINY) + service_s
     # the wait that 95 % of the frames do not exceed: near the start of a falling wait, near the end of a rising one
     p95 = start + sign * np.minimum((P95 - falls * NINE_TENTHS) * queued * slope, reach)
     p95 += service_s + NORMAL_P95 * spread
 
     # the last frame's wait and how it moves on decide what is left over; above saturation it stays where it
     # rests: it does not grow by the frames that never start
-    last = start + sign * np.minimum(reach, np.maximum(queued - stable, none) * slope)
-    coming = last + np.minimum(drift, none) * np.minimum(queued, one)
-    backlog = at_least(_mix(np.minimum(arrived, one), coming + next_phase * period, backlog_s - interval_s), 0.0)
-    busy = at_most(np.maximum(backlog_s + served * service_s - backlog, none), float(interval_s))
+    last = start + sign * np.minimum(reach, at_least(queued - stable, ZERO) * slope)
+    coming = last + at_most(drift, ZERO) * at_most(queued, ONE)
+    backlog = at_least(_mix(at_most(arrived, ONE), coming + next_phase * period, backlog_s - interval_s), ZERO)
+    busy = within(backlog_s + served * service_s - backlog, ZERO, interval_s)
     return Queue(arrived, dropped, missed, mean, p95, busy, backlog, next_phase)
 
 
@@ -196,7 +192,7 @@ def powered_share(busy_background: F, busy_network: F, naps: F) -> F:
     number of gaps, as a share of the interval) besides.
     """
     idle = (ONE - busy_background) * (ONE - busy_network)
-    return at_most(naps - idle + ONE, 1.0)
+    return at_most(naps - idle + ONE, ONE)
 
 
 def leakage_exponential(temp_c: F, per_k: np.float32 | F) -> F:
@@ -217,15 +213,28 @@ def relax(state_k: F, target_k: F, decay: F) -> F:
     return target_k + (state_k - target_k) * decay
 
 
-def trip_points(trips_c: Sequence[float], hysteresis_k: Sequence[float]) -> F:
-    """What `hysteresis` wants, (2, trips, 1): the trips (deg C) and, so many kelvins below each, their releases."""
-    trips = np.array(trips_c, np.float32)
-    return np.stack([trips, trips - np.array(hysteresis_k, np.float32)])[..., None]
+def trip_points(*actors: tuple[Sequence[float], Sequence[float]]) -> F:
+    """What `hysteresis` wants, (2, actors, trips, 1): trips (deg C) and, so many kelvins below each, their releases.
+
+    An actor, such as a fan, is its trips and a hysteresis (K) for each; where it has fewer than others, infinity.
+    """
+    points = np.full((2, len(actors), max(len(trips) for trips, _ in actors), 1), np.inf, np.float32)
+    for i, (trips_c, hysteresis_k) in enumerate(actors):
+        trips = np.array(trips_c, np.float32)
+        points[:, i, : len(trips), 0] = trips, trips - np.array(hysteresis_k, np.float32)
+    return points
 
 
-def hysteresis(level: NDArray[np.uint8], temp_c: F, points_c: F) -> NDArray[np.uint8]:
-    """The level after this temperature: up at a trip, down only when cooled below its release."""
+def hysteresis(levels: NDArray[np.uint8], temp_c: F, points_c: F) -> NDArray[np.uint8]:
+    """Levels (actors, n) after this temperature: up at a trip, down only when cooled below its release."""
     passed = (temp_c >= points_c).view(np.uint8)
-    up, stay = np.add.reduce(passed, axis=1, dtype=np.uint8)
-    after: NDArray[np.uint8] = np.maximum(up, np.minimum(level, stay))
+    up, stay = np.add.reduce(passed, axis=2, dtype=np.uint8)
+    after: NDArray[np.uint8] = np.maximum(up, np.minimum(levels, stay))
     return after
+
+
+def level_bounds(points_c: F) -> F:
+    """Where `hysteresis` leaves a level alone, (2, actors, levels): from the first to just below the second (deg C)."""
+    trips, releases = np.sort(points_c[..., 0], axis=2)
+    edge = np.full((len(trips), 1), np.inf, np.float32)
+    return np.stack([np.hstack([-edge, releases]), np.hstack([trips, edge])])

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel
-from hw.clip import at_least, at_most
+from hw.clip import ONE, ZERO, at_least, at_most, constant
 from hw.simulated import noise, physics
 from hw.simulated.sensor import read_energy, read_temperature
-from hw.simulated.tables import RESISTANCES, build_tables
+from hw.simulated.tables import RESISTANCES, K, build_tables
 from hw.types import Profile
 
 F = NDArray[np.float32]
@@ -31,7 +31,7 @@ _DRAWS = np.array([[0xC2B2AE35], [0x27D4EB2F], [0x165667B1], [0x9E3779B1]], np.u
 class Interval(NamedTuple):  # quicker to make than a frozen dataclass
     """One control interval of n boards. Counts are whole numbers in float32; NaN is missing."""
 
-    granted: I  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
+    granted: K  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
     frames: F  # (n,) arrived
     served: F
     missed: F
@@ -66,28 +66,25 @@ class Simulator:
         self.model, self.profile, self.n = model, profile, n
         self.tables = tables = build_tables(model, profile)
         spec = model.spec
-        self._interval_s = physics.constant(spec.interval_s)
-        self._per_s = physics.constant(1 / spec.interval_s)
+        self._interval_s = constant(spec.interval_s)
+        self._per_s = constant(1 / spec.interval_s)
         self._varies = vary
         self._units = len(spec.units)
         self._rails = len(spec.rails)
         self._clocks = len(spec.clocks)
         big = spec.placements.index((spec.big_unit.name, spec.big_unit.cores))
-        self.initial_knobs = np.array([0, big] + [0] * self._clocks, np.intp)
-        stalls = [s + model.switching.control_path_s for s in model.stall_s]
-        self._change_s = [physics.constant(s) for s in (model.switching.rung_s, model.switching.migration_s, *stalls)]
-        self._change_w = physics.constant(model.switching.energy_j / spec.interval_s)
-        self._stretch = physics.constant(model.contention.stall_stretch)
+        self.initial_knobs = np.array([0, big] + [0] * self._clocks, tables.caps.dtype)
+        stalls_s = [s + model.switching.control_path_s for s in model.stall_s]
+        changes_s = [model.switching.rung_s, model.switching.migration_s, *stalls_s]
+        self._change_s = [(row, constant(cost_s)) for row, cost_s in enumerate(changes_s) if cost_s]
+        self._change_w = constant(model.switching.energy_j / spec.interval_s)
+        self._stretch = constant(model.contention.stall_stretch)
+        self._min_share = constant(model.contention.min_share)
         thermal = model.thermal
-        self._fan_trips = physics.trip_points(
-            thermal.fan_trips_c, [thermal.fan_hysteresis_k] * len(thermal.fan_trips_c)
-        )
-        self._trips = physics.trip_points([t.trip_c for t in model.throttle], [t.hysteresis_k for t in model.throttle])
-        self._lowest_trip_c = min((t.trip_c for t in model.throttle), default=np.inf)
         self._leakage = [
-            (physics.leakage_arrhenius, physics.constant(u.leak_activation_k))
+            (physics.leakage_arrhenius, constant(u.leak_activation_k))
             if u.leak_activation_k
-            else (physics.leakage_exponential, physics.constant(u.leak_per_k))
+            else (physics.leakage_exponential, constant(u.leak_per_k))
             for u in model.units
         ]
         self._off_w = np.array([[u.off_w] for u in model.units], np.float32)
@@ -95,14 +92,12 @@ class Simulator:
         stays = np.array([[math.isinf(u.off_after_s)] for u in model.units], np.float32)
         self._stays = stays if stays.any() else None
         self._nap = np.array([[min(u.off_after_s, 1e3) / spec.interval_s] for u in model.units], np.float32)
-        self._rail_laws = [
-            [physics.constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k, r.active_w)] for r in model.rails
-        ]
+        self._rail_laws = [[constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k, r.active_w)] for r in model.rails]
         self._spot = [u.name for u in spec.units].index(thermal.spot_unit) if thermal.spot_unit else None
         idle = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0)
         self._idle_w = np.float32(sum(idle.values()))
         spot_w = min(idle[thermal.spot_unit], tables.spot_w[0]) if thermal.spot_unit else 0.0
-        _, _, offset, r1, r2, r_spot = tables.thermal[:, 0]
+        _, _, offset, r1, r2, r_spot, *_ = tables.thermal[:, 0]
         self._idle_heat = np.array([r1 * self._idle_w + r_spot * spot_w, r2 * self._idle_w + offset], np.float32)
         clocks = tables.unit_clock
         in_order = clocks == tuple(range(self._clocks))
@@ -113,11 +108,9 @@ class Simulator:
         self._queued = np.zeros(n, np.float32)  # backlog in frames
         self._phase = np.zeros(n, np.float32)
         self._heat = np.zeros((2, n), np.float32)
-        self._fan = np.zeros(n, np.uint8)
-        self._cooling = tables.thermal.take(self._fan, axis=1)  # (6, n) as the fan stands
-        self._cap = np.zeros(n, np.uint8)
-        self._limit = np.repeat(tables.caps[:, :1], n, axis=1)  # (clocks, n): highest index that the kernel allows
-        self._hot = False  # whether it allows less than everything anywhere
+        self._levels = np.zeros((2, n), np.uint8)  # of the fan and of the kernel's caps
+        self._hot = False  # whether there is a cap anywhere
+        self._thermal = np.zeros((len(tables.thermal), n), np.float32)  # what the levels mean, see `_settle`
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
         # how this board differs from the model: cluster's power, leakage, power of busy cores; K/W; latency
@@ -139,8 +132,8 @@ class Simulator:
         index = np.asarray(lanes, np.intp)
         if index.size == 0:
             return
-        # intervals handed out keep what they hold
-        for name in ("granted", "_before_w", "_fan", "_noise"):
+        # what was handed out or in keeps what it holds
+        for name in ("granted", "_before_w", "_levels", "_noise", "busy", "mem_gbps", "ambient_c"):
             setattr(self, name, getattr(self, name).copy())
         spread = np.float32(self.model.sensor.gain_std)
         for k, lane in enumerate(index if seeds is not None else ()):
@@ -153,11 +146,8 @@ class Simulator:
         self._phase[index] = 0
         if self._varies:
             self._make_boards(index)
-        self._fan[index] = 0
-        self._cool(index)
-        self._cap[index] = 0
-        self._limit[:, index] = self.tables.caps[:, :1]
-        self._hot = bool(self._cap.any())
+        self._levels[:, index] = 0
+        self._settle(index)
         self._heat[:, index] = self._idle_heat[:, None]
         self._before_w[:, index] = self._idle_w / self._rails
         self.busy[:, index] = 0
@@ -175,19 +165,21 @@ class Simulator:
         self._heat_scale[index] = heat
         self._pace[index] = pace
 
-    def _cool(self, index: I) -> None:
-        """Bring these lanes' cooling to what their fans do."""
-        cooling = self.tables.thermal.take(self._fan.take(index), axis=1)
-        cooling[RESISTANCES:] *= self._heat_scale.take(index)
-        self._cooling[:, index] = cooling
+    def _settle(self, lanes: I) -> None:
+        """Bring what these lanes' fans and caps mean up to their levels."""
+        fan, cap = self._levels.take(lanes, axis=1)
+        thermal = self.tables.thermal.take(fan * self.tables.caps.shape[1] + cap, axis=1)
+        thermal[RESISTANCES] *= self._heat_scale.take(lanes)
+        self._thermal[:, lanes] = thermal
+        self._hot = bool(self._levels[1].max())
 
     def fork(self, lane: int, n: int) -> Simulator:
         """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
         twin.n = n
-        for name in ("_noise", "_queued", "_phase", "_fan", "_cap", "mem_gbps", "ambient_c", "_heat_scale", "_pace"):
+        for name in ("_noise", "_queued", "_phase", "mem_gbps", "ambient_c", "_heat_scale", "_pace"):
             setattr(twin, name, np.repeat(getattr(self, name)[lane : lane + 1], n, axis=0))
-        for name in ("granted", "_heat", "_before_w", "_gain", "_cooling", "busy", "_power_scale", "_limit"):
+        for name in ("granted", "_heat", "_before_w", "_gain", "_levels", "_thermal", "busy", "_power_scale"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
         return twin
 
@@ -203,10 +195,11 @@ class Simulator:
         return self.tables.flat_points
 
     def inject(self, busy: F, mem_gbps: F, ambient_c: F) -> None:
-        """Background work and surroundings from now on: busy cores (units, n), GB/s (n,), deg C (n,)."""
-        self.busy[:] = busy
-        self.mem_gbps[:] = mem_gbps
-        self.ambient_c[:] = ambient_c
+        """Background work and surroundings from now on: busy cores (units, n), GB/s (n,), deg C (n,).
+
+        The arrays are kept, not copied: what is written to them later counts from the next step on.
+        """
+        self.busy, self.mem_gbps, self.ambient_c = busy, mem_gbps, ambient_c
 
     def accuracy(self, interval: Interval) -> F:
         """Share of an interval's served frames that were right, (n,), drawn from the rung's; NaN where none was."""
@@ -214,23 +207,24 @@ class Simulator:
         deviation = np.sqrt(served * self.tables.variance.take(rung))
         bits = noise.mixed(interval.noise ^ _LABELS)
         hits = served * self.tables.accuracy.take(rung) + noise.normal(bits) * deviation
-        right = np.minimum(at_least(np.rint(hits), 0.0), served) + physics.ZERO  # never -0, whatever the processor
-        return np.where(served > 0, right / at_least(served, 1.0), np.float32(np.nan))
+        right = np.minimum(at_least(np.rint(hits), ZERO), served) + ZERO  # never -0, whatever the processor
+        return np.where(served > 0, right / at_least(served, ONE), np.float32(np.nan))
 
     def unmetered_w(self, interval: Interval) -> F:
         """What the rest of the board and the fan drew in an interval (W), (n,); it is on no meter."""
         return self.tables.unmetered_w.take(interval.fan)
 
-    def _grant(self, knobs: I) -> tuple[I, NDArray[np.bool_]]:
+    def _grant(self, knobs: NDArray[np.integer[Any]]) -> tuple[K, NDArray[np.bool_]]:
         """What the kernel grants of (2 + clocks, n) knobs, and whom it throttled (n,)."""
-        granted, throttled = np.array(knobs, np.intp, order="C"), np.zeros(self.n, np.bool_)
+        granted: K = np.array(knobs, self.granted.dtype, order="C")
+        throttled = np.zeros(self.n, np.bool_)
         if self._hot:
-            asked = granted[2:]
-            np.logical_or.reduce(asked > self._limit, axis=0, out=throttled)
-            np.minimum(asked, self._limit, out=asked)
+            asked, limit = granted[2:], self.tables.caps.take(self._levels[1], axis=1, mode="clip")
+            np.logical_or.reduce(asked > limit, axis=0, out=throttled)
+            np.minimum(asked, limit, out=asked)
         return granted, throttled
 
-    def step(self, knobs: I, rate_hz: F, deadline_s: F) -> Interval:
+    def step(self, knobs: NDArray[np.integer[Any]], rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
         tables, interval_s, units = self.tables, self._interval_s, self._units
         self._noise = self._noise + noise.STEP
@@ -241,9 +235,7 @@ class Simulator:
         granted, throttled = self._grant(knobs)
         changed = (granted != self.granted).astype(np.float32)
         self.granted = granted
-        stall_s = changed[0] * self._change_s[0]
-        for row, cost_s in zip(changed[1:], self._change_s[1:], strict=True):
-            stall_s += row * cost_s
+        stall_s = reduce(np.add, (changed[row] * cost_s for row, cost_s in self._change_s), ZERO)
         for row in changed[3:]:
             np.maximum(changed[2], row, out=changed[2])
         switched = changed[:3]
@@ -260,7 +252,7 @@ class Simulator:
         compute_s, memory_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
         alone_s = compute_s + memory_s
         busy = reduce(np.add, here * self.busy)
-        share = physics.core_share(cores, unit_cores, busy, self.model.contention.min_share)
+        share = physics.core_share(cores, unit_cores, busy, self._min_share)
         crowd = physics.crowd(busy, share.excess, self.mem_gbps * streams_per_gbps)
         service_s = physics.service_time(compute_s, memory_s, share.share, crowd, self._stretch)
         own_s = alone_s
@@ -268,8 +260,8 @@ class Simulator:
             own_s = alone_s * self._pace
             service_s *= self._pace
         # spread of the mean over the interval's frames
-        spread = cv / np.sqrt(at_least(rate_hz * interval_s, 1.0))
-        service_s *= at_least(physics.ONE + jitter * spread, 0.5)
+        spread = cv / np.sqrt(at_least(rate_hz * interval_s, ONE))
+        service_s *= at_least(ONE + jitter * spread, physics.HALF)
 
         # the queue
         backlog_s = self._queued * service_s + stall_s
@@ -278,7 +270,7 @@ class Simulator:
         self._phase = queue.phase
         dropped = np.floor(queue.dropped + coin)  # expected counts rounded to whole frames without bias
         missed = np.minimum(np.floor(queue.missed + coin), queue.arrived)
-        served = at_least(queue.arrived - dropped, 0.0)
+        served = at_least(queue.arrived - dropped, ZERO)
         nothing = (served < physics.HALF).nonzero()[0]
         queue.latency_mean_s[nothing] = queue.latency_p95_s[nothing] = np.nan
 
@@ -292,12 +284,12 @@ class Simulator:
             own_w *= self._power_scale[2]
         cluster_w, leak_w, core_w = unit_powers
         on_here = here * on
-        load = at_most(self.busy, 1.0)
+        load = at_most(self.busy, ONE)
         naps = here * (self._nap * served)
         if self._stays is not None:
             naps += self._stays
         powered = physics.powered_share(load, on_here, naps)
-        yielded = at_least(share.excess - physics.HALF, 0.0)
+        yielded = at_least(share.excess - physics.HALF, ZERO)
         background = self.busy - on_here * yielded
         watts = np.empty((self._rails, self.n), np.float32)
         unit_w = watts[:units]
@@ -307,9 +299,9 @@ class Simulator:
         unit_w *= powered
         unit_w += self._off_w
         unit_w += core_w * background
-        unit_w += here * (own_w * working + (stall_s > physics.ZERO) * self._change_w)
-        utilisation = at_most((background + on_here * cores) * tables.per_core, 1.0)
-        peak = here * (on + (physics.ONE - on) * share.excess)
+        unit_w += here * (own_w * working + (stall_s > ZERO) * self._change_w)
+        utilisation = at_most((background + on_here * cores) * tables.per_core, ONE)
+        peak = here * (on + (ONE - on) * share.excess)
         np.maximum(peak, load, out=peak)
         for row, law_of, rail in zip(watts[units:], self._rail_laws, self.model.rails, strict=True):
             base_w, w_per_gbps, per_k, active_w = law_of
@@ -324,7 +316,7 @@ class Simulator:
                 row += memory_w * working
 
         # heat
-        decay1, decay2, offset, r1, r2, r_spot = self._cooling
+        decay1, decay2, offset, r1, r2, r_spot, calm_from_c, calm_to_c = self._thermal
         total_w = reduce(np.add, watts)
         fast_k = r1 * total_w
         if self._spot is not None:
@@ -333,16 +325,13 @@ class Simulator:
         self._heat[0] = physics.relax(self._heat[0], fast_k, decay1)
         self._heat[1] = physics.relax(self._heat[1], r2 * total_w + offset, decay2)
         exact_temp_c = self.ambient_c + self._heat[0] + self._heat[1]
-        fan, self._fan = self._fan, physics.hysteresis(self._fan, exact_temp_c, self._fan_trips)
-        turned = (fan != self._fan).nonzero()[0]
+        fan = self._levels[0]
+        turned = ((exact_temp_c < calm_from_c) | (exact_temp_c >= calm_to_c)).nonzero()[0]
         if turned.size:
-            self._cool(turned)
-        if self._hot or exact_temp_c.max() >= self._lowest_trip_c:
-            cap, self._cap = self._cap, physics.hysteresis(self._cap, exact_temp_c, self._trips)
-            turned = (cap != self._cap).nonzero()[0]
-            if turned.size:
-                self._limit[:, turned] = tables.caps.take(self._cap.take(turned), axis=1)
-                self._hot = bool(self._cap.any())
+            now = physics.hysteresis(self._levels.take(turned, axis=1), exact_temp_c.take(turned), tables.trips)
+            self._levels = self._levels.copy()
+            self._levels[:, turned] = now
+            self._settle(turned)
 
         # what the meters make of it
         sensor = self.model.sensor

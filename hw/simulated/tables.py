@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel, leak_scale
+from hw.simulated.physics import level_bounds, trip_points
 from hw.types import Profile
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
-RESISTANCES = 3  # first row of `Tables.thermal` that holds K/W
+K = NDArray[np.signedinteger[Any]]  # knob indices, in as few bytes as the index of a point needs
+RESISTANCES = slice(3, 6)  # rows of `Tables.thermal` that hold K/W
 
 STREAMS = 2.0  # so many streaming programs fill a unit's memory path: one on an XU3's A15 takes 1.7-2.0 of 3.8 GB/s
 
@@ -28,14 +31,16 @@ class Tables:
     accuracy: F  # (R,)
     variance: F  # (R,): of a frame's being right
     placement: F  # (U + 3, P): 1 at its unit, cores, the unit's cores, streaming programs per GB/s
-    at_unit: I  # (U, P): 1 at the placement's unit, as whole numbers
+    at_unit: K  # (U, P): 1 at the placement's unit, as whole numbers
     per_core: F  # (U, 1): 1 over the unit's cores
     unit_clock: tuple[int, ...]
     # (3, U*S), unit by unit: cluster's dynamic W above off, leakage W at 50 C, dynamic W of a busy core
     power: F
-    power_start: I  # (U, 1): where a unit's columns start
-    caps: I  # (C, levels): highest frequency index at a throttle level
-    # (6, levels) by fan level: decay1, decay2, offset, and from RESISTANCES on R1, R2, the spot's
+    power_start: K  # (U, 1): where a unit's columns start
+    caps: K  # (C, cap levels): highest frequency index at a throttle level
+    trips: F  # of the fan and of the caps, see `physics.trip_points`
+    # (8, fan levels * cap levels), cap by cap within a fan's: decay1, decay2, offset, RESISTANCES (R1, R2, the spot's)
+    # and from where to where (deg C) both levels stay
     thermal: F
     unmetered_w: F  # (levels,): rest of the board and fan, on no meter
     spot_w: F  # (S,): what one core of the spot's unit can draw at most; empty where the board has no spot
@@ -54,6 +59,7 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     shape = (len(profile.rungs), len(placements), steps)
     point = np.zeros((5, *shape), np.float32)
     point[0] = 1.0  # padding is never reached; a second keeps divisions finite
+    knob_type: np.dtype[Any] = np.dtype(np.int16) if point[0].size <= np.iinfo(np.int16).max else np.dtype(np.int32)
     flat = []
     lowest = {c.name: c.freqs_hz[0] for c in spec.clocks}
     clock_names = [c.name for c in spec.clocks]
@@ -82,24 +88,26 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         power[0, i, : len(volts)] = u.cluster_nf * 1e-9 * volts**2 * hertz - u.off_w
         power[1, i, : len(volts)] = [leak_scale(u, v) for v in clock.volts]
         power[2, i, : len(volts)] = u.background_nf * 1e-9 * volts**2 * hertz
-    regimes = [model.thermal.regime(level) for level in range(len(model.thermal.fan_duty))]
-    thermal = [
-        [
-            np.exp(-spec.interval_s / r.tau_s[0]),
-            np.exp(-spec.interval_s / r.tau_s[1]),
-            r.offset_k,
-            *r.r_k_per_w,
-            r.spot_k_per_w,
-        ]
-        for r in regimes
-    ]
+    fan_trips_c = model.thermal.fan_trips_c
+    trips = trip_points(
+        (fan_trips_c, [model.thermal.fan_hysteresis_k] * len(fan_trips_c)),
+        ([t.trip_c for t in model.throttle], [t.hysteresis_k for t in model.throttle]),
+    )
+    low, high = level_bounds(trips)
+    thermal = []
+    for fan in range(len(model.thermal.fan_duty)):
+        regime = model.thermal.regime(fan)
+        decays = [np.exp(-spec.interval_s / tau_s) for tau_s in regime.tau_s]
+        for cap in range(len(model.throttle) + 1):
+            calm = max(low[0, fan], low[1, cap]), min(high[0, fan], high[1, cap])
+            thermal.append([*decays, regime.offset_k, *regime.r_k_per_w, regime.spot_k_per_w, *calm])
     caps = [
         [len(c.freqs_hz) - 1]
         + [int(np.searchsorted(c.freqs_hz, t.caps_hz.get(c.name, c.max_hz) * (1 + 1e-9))) - 1 for t in model.throttle]
         for c in spec.clocks
     ]
     accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
-    at_unit = np.array([[name == u.name for name, _ in placements] for u in spec.units], np.intp)
+    at_unit = np.array([[name == u.name for name, _ in placements] for u in spec.units], knob_type)
     cores = [n for _, n in placements]
     of_unit = [(u.cores, STREAMS / u.mem_ceiling_gbps) for name, _ in placements for u in model.units if u.name == name]
     return Tables(
@@ -113,8 +121,9 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         per_core=np.array([[1 / u.cores] for u in spec.units], np.float32),
         unit_clock=tuple(clock_names.index(u.clock) for u in spec.units),
         power=power.reshape(3, -1),
-        power_start=np.arange(0, power[0].size, steps)[:, None],
-        caps=np.array(caps, np.intp),
+        power_start=np.arange(0, power[0].size, steps).astype(knob_type)[:, None],
+        caps=np.array(caps, knob_type),
+        trips=trips,
         thermal=np.array(thermal, np.float32).T.copy(),
         unmetered_w=np.array([model.board_base_w + duty * model.fan_w for duty in model.thermal.fan_duty], np.float32),
         spot_w=_spot_w(model),

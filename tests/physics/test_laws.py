@@ -205,11 +205,11 @@ def test_hysteresis_does_not_chatter(seed: int) -> None:
     """Up at a trip and no sooner, down only below trip minus hysteresis; still where it jitters."""
     rng = np.random.default_rng(seed)
     trips, hyst = f32(50, 60, 70), f32(5, 5, 5)
-    points = physics.trip_points(trips, hyst)
+    points = physics.trip_points((trips, hyst))
     level = np.zeros(N, np.uint8)
     for _ in range(60):
         temp = np.float32(rng.uniform(35, 80, N))
-        after = physics.hysteresis(level, temp, points)
+        (after,) = physics.hysteresis(level[None], temp, points)
         assert (after >= (temp[:, None] >= trips).sum(axis=1)).all()
         rose = after > level
         assert (temp[rose] >= trips[after[rose] - 1]).all()
@@ -218,7 +218,7 @@ def test_hysteresis_does_not_chatter(seed: int) -> None:
         level = after
     level = np.full(N, 2, np.uint8)
     for _ in range(20):
-        level = physics.hysteresis(level, np.float32(rng.uniform(55.01, 69.9, N)), points)
+        (level,) = physics.hysteresis(level[None], np.float32(rng.uniform(55.01, 69.9, N)), points)
         assert (level == 2).all()
 
 

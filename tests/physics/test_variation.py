@@ -17,11 +17,16 @@ N = 4000
 KNOBS = np.array([[0], [MODEL.spec.placements.index(("a7", 1))], [10], [16]], np.intp)  # A7 1.2, A15 1.8 GHz
 
 
+def big_cores(busy: float) -> npt.NDArray[np.float32]:
+    """So many busy cores of the A15s, none of the A7s, (units, N)."""
+    return np.repeat(np.array([[0.0], [busy]], np.float32), N, axis=1)
+
+
 def fly(*, vary: bool, busy: float = 0.0, seconds: float = 0.5, seed: int = 0) -> tuple[Simulator, Interval]:
     """The last interval of boards whose A15 has `busy` cores of background work, the network on the A7."""
     simulator = Simulator(MODEL, PROFILE, N, vary=vary)
     simulator.reset(range(N), seeds=range(seed, seed + N))
-    simulator.inject(np.array([[0.0], [busy]], np.float32), np.zeros(N, np.float32), np.full(N, 25.0, np.float32))
+    simulator.inject(big_cores(busy), np.zeros(N, np.float32), np.full(N, 25.0, np.float32))
     rate, deadline_s = np.full(N, 2.0, np.float32), np.full(N, 1.0, np.float32)
     for _ in range(round(seconds / MODEL.spec.interval_s)):
         interval = simulator.step(np.repeat(KNOBS, N, axis=1), rate, deadline_s)
@@ -57,16 +62,16 @@ def test_dynamic_power_goes_with_the_square_of_the_voltage() -> None:
 def test_latency_and_heat_spread_as_the_file_says() -> None:
     _, interval = fly(vary=True)
     assert spread(interval.latency_mean_s) == pytest.approx(MODEL.variation.latency_std, rel=0.3)
-    simulator, interval = fly(vary=True, busy=2.0, seconds=60.0)
+    _, interval = fly(vary=True, busy=2.0, seconds=60.0)
     rise_per_w = (interval.exact_temp_c - 25.0) / interval.exact_power_w.sum(axis=0)
-    cool = simulator._fan == np.bincount(simulator._fan).argmax()  # of one fan state
+    cool = interval.fan == np.bincount(interval.fan).argmax()  # of one fan state
     assert 0.5 * MODEL.variation.heat_std < spread(rise_per_w[cool]) < 1.5 * MODEL.variation.heat_std
 
 
 def test_every_episode_has_another_board() -> None:
     simulator, first = fly(vary=True, busy=2.0)
     simulator.reset(range(N))
-    simulator.inject(np.array([[0.0], [2.0]], np.float32), np.zeros(N, np.float32), np.full(N, 25.0, np.float32))
+    simulator.inject(big_cores(2.0), np.zeros(N, np.float32), np.full(N, 25.0, np.float32))
     again = simulator.step(np.repeat(KNOBS, N, axis=1), np.full(N, 2.0, np.float32), np.full(N, 1.0, np.float32))
     other = first.exact_power_w[1] != again.exact_power_w[1]
     assert other.mean() > 0.99
