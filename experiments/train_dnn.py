@@ -53,6 +53,8 @@ class Config:
     """fetch the canonical archive into the data folder where it is not there"""
     threads: int | None = None
     """of torch; to evaluate, of ncnn (default: one per core; to evaluate, 1)"""
+    half: bool = False
+    """export the weights as 16-bit numbers: half the file; with --resume also of a run that has ended"""
     device: str = "auto"
     """to train on: cpu, cuda, or the GPU where there is one"""
     training: OmitArgPrefixes[TrainConfig]
@@ -149,7 +151,7 @@ def _export(config: Config, done: Trained, out: Path, data: Dataset) -> int:
     training = config.training
     name = config.recipe or ("digits" if training.data == "digits" else f"{training.net}-{training.connectivity}")
     with Bar("measuring", "images") as bar:
-        ladder = write_ladder(done.net, out, data, name=name, on_progress=bar.update)
+        ladder = write_ladder(done.net, out, data, name=name, half=config.half, on_progress=bar.update)
     score = Score(tuple(r.accuracy for r in ladder.rungs), tuple(r.confidence for r in ladder.rungs))
     _print(Evaluation(ladder, score, {1: latencies_s(Network.load(out))}), data)
     print(f"Ladder: {out}  (tensorboard --logdir {out})")

@@ -75,6 +75,17 @@ def test_evaluate(trained: tuple[Path, Done, float], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_half_exports_an_ended_run_again(trained: tuple[Path, Done, float], tmp_path: Path) -> None:
+    shutil.copytree(trained[0], tmp_path / "out")
+    done = run(tmp_path, "--out", "out", "--resume", "--half")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/model.bin").stat().st_size < 0.6 * (trained[0] / "model.bin").stat().st_size
+    whole, half = (load_ladder(folder) for folder in (trained[0], tmp_path / "out"))
+    assert [r.accuracy for r in half.rungs] == pytest.approx([r.accuracy for r in whole.rungs], abs=0.01)
+    record = json.loads((tmp_path / "out/training.json").read_text())
+    assert record["curve"] == json.loads((trained[0] / "training.json").read_text())["curve"]
+
+
 def test_a_run_is_not_overwritten(trained: tuple[Path, Done, float]) -> None:
     before = (trained[0] / "training.json").read_bytes()
     refused(run(trained[0].parent, *FEW, "--out", "out"), "out: already holds a run", "--resume")
