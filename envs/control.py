@@ -63,8 +63,10 @@ class ControlEnv(gym.Env[Floats, Any]):
 
     @property
     def demand(self) -> Demand:
-        """What is demanded of the coming interval."""
-        return self.scenario.demand(max(self._row, 0))
+        """What is demanded of the coming interval; ResetNeeded before the first `reset`."""
+        if self._row < 0:
+            raise gym.error.ResetNeeded("call reset() first: a demand is of an episode")
+        return self.scenario.demand(self._row)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Legal actions of the coming interval, (sum(nvec),): rungs below the accuracy floor are barred."""

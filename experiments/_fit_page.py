@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments._fit_tasks import HeatResult, RailResult
+from experiments._page import INK, document, image
 
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-img{max-width:100%}table{border-collapse:collapse;margin:1rem 0}td,th{padding:.15rem .8rem;text-align:right}
-th{border-bottom:1px solid #888}td:first-child,td:nth-child(2),th:first-child{text-align:left}code{font-size:.9em}"""
-DPI = 110
-INK = "#33628d"
 RUNS_SHOWN = 3
 
 
@@ -34,8 +27,7 @@ def page(board: str, command: str, results: Sequence[RailResult | HeatResult], *
     parts.append(f"<p><code>{html.escape(command)}</code></p>")
     for result in results:
         parts += _heat(result) if isinstance(result, HeatResult) else _rail(result)
-    head = f'<meta charset="utf-8"><title>{html.escape(board)}: fit</title><style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    return document(f"{board}: fit", parts)
 
 
 def _rail(result: RailResult) -> list[str]:
@@ -55,9 +47,9 @@ def _rail(result: RailResult) -> list[str]:
     header = "<tr><th>by</th><th></th><th>rows</th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     return [
         f"<h2>{html.escape(result.task.title)}</h2><p>{html.escape(told)}</p>",
-        _image(_scatter(result), "Measured against predicted power, coloured by frequency"),
+        image(_scatter(result), "Measured against predicted power, coloured by frequency"),
         f"<table>{header}{''.join(rows)}</table>",
-        _image(_residuals(result), "Residuals by workload"),
+        image(_residuals(result), "Residuals by workload"),
     ]
 
 
@@ -71,7 +63,7 @@ def _heat(result: HeatResult) -> list[str]:
     )
     return [
         f"<h2>Hottest CPU sensor, fan full on</h2><p>{told}</p>",
-        _image(_traces(result, picked), "Measured and predicted temperature"),
+        image(_traces(result, picked), "Measured and predicted temperature"),
     ]
 
 
@@ -122,11 +114,3 @@ def _traces(result: HeatResult, picked: Sequence[int]) -> Figure:
         ax.legend(fontsize=8, loc="upper left")
     ax.set_xlabel("s")
     return figure
-
-
-def _image(figure: Figure, words: str) -> str:
-    stream = io.BytesIO()
-    with matplotlib.rc_context({"text.parse_math": False}):  # names are text, whatever they hold
-        figure.savefig(stream, format="png", dpi=DPI)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'<p><img alt="{html.escape(words)}" src="data:image/png;base64,{data}"></p>'

@@ -15,6 +15,15 @@ from experiments._evaluate import BOUND, CAREFUL, Comparison, Summary, summarise
 from hw.types import Profile
 
 PLAIN_WIDTH = 100
+HEADINGS = (
+    "energy\nmJ/frame",
+    "misses\n%",
+    "breaches\n%",
+    "accuracy\n%",
+    "latency\np95 ms",
+    "\nreward",
+    "normalised\nregret",
+)
 NEAR_MISSES = 0.005  # pairs within half a point of the fewest misses count as equally punctual
 SLACK = 1e-9  # rounding of rates that are equal
 
@@ -22,40 +31,42 @@ SLACK = 1e-9  # rounding of rates that are equal
 def print_comparison(comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim") -> None:
     """The table on stdout, lowest regret first, and one sentence per learned policy (by its label)."""
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
+    table = Table(box=box.SIMPLE, pad_edge=False, title_justify="left")
+    table.add_column("controller", overflow="fold", min_width=22)  # "> simple_ondemand@auto"
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for s in summarise(comparison):
+        mark = s.controller in learned
+        table.add_row(f"> {s.controller}" if mark else f"  {s.controller}", *cells(s), style="bold" if mark else None)
+    console.print(table)
+    for line in sentences(comparison, profile, learned, backend):
+        console.print(line, markup=False, highlight=False)
+
+
+def cells(s: Summary) -> tuple[str, ...]:
+    """A controller's row, beside its name; under `HEADINGS`."""
+    return (
+        _number(s.energy_per_frame_j, 1e3, 1),
+        _number(s.miss_rate, 100, 2),
+        _number(s.breach_rate, 100, 2),
+        _number(s.accuracy, 100, 1),
+        _number(s.latency_p95_s, 1e3, 0),
+        _number(s.reward_mean, 1, 3),
+        _number(s.regret_normalised, 1, 2),
+    )
+
+
+def sentences(comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim") -> list[str]:
+    """What to know of the figures, and what each learned policy saves."""
     summaries = summarise(comparison)
     episodes = sorted(comparison.bound)
     scenarios, seeds = len({s for s, _ in episodes}), len({n for _, n in episodes})
-    table = Table(box=box.SIMPLE, pad_edge=False, title_justify="left")
-    table.add_column("controller", overflow="fold", min_width=22)  # "> simple_ondemand@auto"
-    for heading in (
-        "energy\nmJ/frame",
-        "misses\n%",
-        "breaches\n%",
-        "accuracy\n%",
-        "latency\np95 ms",
-        "\nreward",
-        "normalised\nregret",
-    ):
-        table.add_column(heading, justify="right")
-    for s in summaries:
-        cells = (
-            _number(s.energy_per_frame_j, 1e3, 1),
-            _number(s.miss_rate, 100, 2),
-            _number(s.breach_rate, 100, 2),
-            _number(s.accuracy, 100, 1),
-            _number(s.latency_p95_s, 1e3, 0),
-            _number(s.reward_mean, 1, 3),
-            _number(s.regret_normalised, 1, 2),
-        )
-        mark = s.controller in learned
-        table.add_row(f"> {s.controller}" if mark else f"  {s.controller}", *cells, style="bold" if mark else None)
-    console.print(table)
     counted = f"{scenarios} scenario{'s' * (scenarios != 1)} x {seeds} seed{'s' * (seeds != 1)}"
-    lines = [f"{provenance(profile, backend)}; board {profile.board}, {counted} each."]
-    lines.append(f"Normalised regret: 0 is {BOUND} (knows what comes), 1 is {CAREFUL}.")
-    lines += [sentence(summaries, name) for name in learned if any(s.controller == name for s in summaries)]
-    for line in lines:
-        console.print(line, markup=False, highlight=False)
+    return [
+        f"{provenance(profile, backend)}; board {profile.board}, {counted} each.",
+        f"Normalised regret: 0 is {BOUND} (knows what comes), 1 is {CAREFUL}.",
+        *(sentence(summaries, name) for name in learned if any(s.controller == name for s in summaries)),
+    ]
 
 
 def provenance(profile: Profile, backend: str = "sim") -> str:

@@ -22,6 +22,7 @@ from experiments._evaluate import HELD_OUT, check_controllers, check_scenarios, 
 from experiments._gap import gaps, print_gaps, write_gaps
 from experiments._metrics import write_results
 from experiments._progress import Bar
+from experiments._report import write_report
 from experiments._run import RunFolder, check_folder
 from experiments._table import PLAIN_WIDTH, print_comparison
 from hw.catalog import open_board
@@ -37,7 +38,7 @@ class Config:
     board: str
     """board to simulate: a name, or a board's .toml file"""
     out: Path
-    """folder for results.csv and run.json"""
+    """folder for results.csv, report.html and run.json"""
     profile: str | None = None
     """profile of the board: a name or a .csv file (default: the board's own)"""
     scenarios: tuple[Path, ...] = ()
@@ -107,13 +108,15 @@ def main() -> None:
                 on_progress=bar.update,
             )
         write_results(comparison.rows, folder.path / "results.csv")
+        learned = [c for c in controllers if c.endswith(".npz")]
+        write_report(folder.path / "report.html", comparison, profile, learned, config.backend)
         if config.gap:
             apart = gaps(comparison.simulated, comparison.rows)
             write_gaps(apart, folder.path / "gap.csv")
-    print_comparison(comparison, profile, [c for c in controllers if c.endswith(".npz")], config.backend)
+    print_comparison(comparison, profile, learned, config.backend)
     if config.gap:
         print_gaps(apart, Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True))
-    print(f"Results: {folder.path / 'results.csv'}")
+    print(f"Results: {folder.path / 'results.csv'}, {folder.path / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from experiments._fit_tasks import (
     read_heat,
 )
 from experiments._progress import Bar
+from experiments._run import check_folder
 from hw.errors import InputError
 from hw.files import atomic_write_files, read_bytes
 from hw.fitfile import SECTIONS, SUFFIX, Origin, Section, fit_boards, fit_text, load_fit
@@ -104,7 +105,7 @@ def main() -> None:
     if not config.judge and config.out is None:
         raise InputError("nowhere to write the fit; name a folder with --out, or judge the shipped one with --judge")
     if config.out is not None:
-        _make(config.out)
+        check_folder(config.out, "fit_board.py", again=True)
     fitted: dict[str, Section] = {}
     results: list[RailResult | HeatResult] = []
     with Bar("fitting", "folds") as bar:
@@ -140,6 +141,8 @@ def main() -> None:
                 print(f"No {board}.toml: {why}")
             else:
                 written[config.out / f"{board}.toml"] = text.encode()
+    if config.out is not None:
+        config.out.mkdir(parents=True, exist_ok=True)
     atomic_write_files(written)
     for path in written:
         print(f"Written: {path}")
@@ -167,14 +170,6 @@ def _files(config: Config, board: str) -> dict[str, Path]:
     if not files:
         raise InputError(f"no measurements named; {board} takes {known}")
     return files
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        want = "name a folder you may write to"
-        raise InputError.at(folder, f"cannot be written: {error.strerror or error}", want=want) from None
 
 
 def _judge(board: str, task: RailTask | None, path: Path, section: Section) -> RailResult | HeatResult:

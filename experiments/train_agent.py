@@ -146,6 +146,9 @@ def main() -> int:
             print(f"interrupted in the comparison; policy saved: {policy}", file=sys.stderr)
             return INTERRUPT_STATUS
         write_results(comparison.rows, folder.path / "results.csv")
+        from experiments._report import write_report  # here: matplotlib takes a while, too
+
+        write_report(folder.path / "report.html", comparison, profile, [config.algo])
     print_comparison(comparison, profile, [config.algo])
     print(f"Run folder: {folder.path}  (tensorboard --logdir {folder.path})")
     return 0

@@ -25,7 +25,6 @@ from hw.types import Profile
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
 _LABELS = np.array(0x85EBCA6B, np.uint32)  # sets the noise of the labels apart from that of the rest
-_DRAWS = np.array([[0xC2B2AE35], [0x27D4EB2F], [0x165667B1], [0x9E3779B1]], np.uint32)  # and that of a board's make
 
 
 class Interval(NamedTuple):  # quicker to make than a frozen dataclass
@@ -54,7 +53,7 @@ class Interval(NamedTuple):  # quicker to make than a frozen dataclass
 class Simulator:
     """n boards of one model with one profile, stepped together in float32.
 
-    A seed makes a generator, which draws a board's meters and the key of its noise; the noise itself is counted off
+    A seed makes a generator, which draws the key of a board's noise; the noise itself is counted off
     that key (a Weyl sequence through an integer hash), so it costs no memory and a fork hears the same.
     """
 
@@ -127,7 +126,7 @@ class Simulator:
     ) -> None:
         """Bring these boards to their start: lowest clocks, smallest rung, idle and cool.
 
-        A seed gives a board a new generator and with it the gains of its meters; None goes on with what it has.
+        A seed gives a board another key of its noise; None goes on with what it has.
         """
         index = np.asarray(lanes, np.intp)
         if index.size == 0:
@@ -135,12 +134,9 @@ class Simulator:
         # what was handed out or in keeps what it holds
         for name in ("granted", "_before_w", "_levels", "_noise", "busy", "mem_gbps", "ambient_c"):
             setattr(self, name, getattr(self, name).copy())
-        spread = np.float32(self.model.sensor.gain_std)
         for k, lane in enumerate(index if seeds is not None else ()):
             if seeds is not None and seeds[k] is not None:
-                rng = np.random.default_rng(seeds[k])
-                self._gain[:, lane] = 1 + spread * rng.standard_normal(self._rails, dtype=np.float32)
-                self._noise[lane] = rng.integers(2**32, dtype=np.uint32)
+                self._noise[lane] = np.random.default_rng(seeds[k]).integers(2**32, dtype=np.uint32)
         self.granted[:, index] = self.initial_knobs[:, None]
         self._queued[index] = 0
         self._phase[index] = 0
@@ -157,13 +153,15 @@ class Simulator:
     def _make_boards(self, index: I) -> None:
         """Draw other boards of the same model for these lanes, from their noise."""
         variation = self.model.variation
-        bits = noise.mixed(self._noise.take(index) ^ _DRAWS)
+        draws = noise.mixed(np.arange(1, 5 + self._rails, dtype=np.uint32))  # as many kinds of noise
+        bits = noise.mixed(self._noise.take(index) ^ draws[:, None])
         volts = variation.volts_low + noise.uniform(bits[0]) * (variation.volts_high - variation.volts_low)
         deviations = np.array([[variation.leak_std], [variation.heat_std], [variation.latency_std]], np.float32)
-        leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:]))
+        leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:4]))
         self._power_scale[:, index] = np.stack([volts * volts, volts * leakage, volts * volts])
         self._heat_scale[index] = heat
         self._pace[index] = pace
+        self._gain[:, index] = 1 + np.float32(self.model.sensor.gain_std) * noise.normal(bits[4:])
 
     def _settle(self, lanes: I) -> None:
         """Bring what these lanes' fans and caps mean up to their levels."""

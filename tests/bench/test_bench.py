@@ -51,10 +51,10 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def env_rates(n: int) -> Row:
-    """Environment steps per second, ours and CartPole's."""
+def env_rates(n: int, name: str = "XU3") -> Row:
+    """Environment steps per second, a board's and CartPole's."""
     sides = [
-        stepper("powerband/XU3-v0", n),
+        stepper(f"powerband/{name}-v0", n),
         stepper("CartPole-v1", n, vectorization_mode="vector_entry_point"),
     ]
     counts = []
@@ -67,7 +67,7 @@ def env_rates(n: int) -> Row:
             rates[side].append(n * count / seconds(lambda run=run, count=count: run(count)))  # type: ignore[misc]
     return (
         f"env steps/s, n = {n}",
-        "powerband/XU3-v0",
+        f"powerband/{name}-v0",
         median(rates[0]),
         "vector CartPole-v1",
         median(rates[1]),
@@ -115,7 +115,7 @@ def decision_times() -> Row:
 
 def test_ratios() -> None:
     torch.set_num_threads(1)
-    rows = [*(env_rates(n) for n in BATCHES), learning_rates(), decision_times()]
+    rows = [*(env_rates(n) for n in BATCHES), env_rates(BATCHES[-1], "JetsonNano"), learning_rates(), decision_times()]
     table = Table(title="Ratios of one run (one torch thread)")
     for name in ("what", "ours", "", "beside", " ", "ours / beside"):
         table.add_column(name, justify="left" if name in ("what", "ours", "beside") else "right")

@@ -85,14 +85,16 @@ def test_the_default_training_meets_its_numbers(tmp_path: Path) -> None:
     file = tmp_path / "policy.npz"
     export(trained.model, env.codec, file, profile=board.profile, spec=board.spec, config=config)
     scenarios = scenario_set("held_out", board.spec, board.profile, 8)
-    names = [file, "oracle", *(n for n in policy_names() if n.endswith("@auto"))]
+    names = [file, "oracle", *(n for n in policy_names() if "@" in n)]
     found = {s.controller: s for s in summarise(evaluate(names, "xu3", board.profile, scenarios, range(5)))}
     learned, oracle = found.pop(str(file)), found.pop("oracle")
     assert learned.regret_normalised <= 0.20
     assert learned.miss_rate <= oracle.miss_rate + 0.01
     assert learned.breach_rate < 0.005
-    # governors as punctual as it is; where none is (the XU3 throttles at full speed), those that miss least
-    fewest = min(s.miss_rate for s in found.values())
-    punctual = [s for s in found.values() if s.miss_rate <= max(learned.miss_rate, fewest) + 0.005]
+    # governor-and-rung pairs as accurate and as punctual as it is; where none is (the XU3 throttles at full speed),
+    # those as accurate that miss least
+    accurate = [s for s in found.values() if s.breach_rate <= learned.breach_rate]
+    fewest = min(s.miss_rate for s in accurate)
+    punctual = [s for s in accurate if s.miss_rate <= max(learned.miss_rate, fewest)]
     assert punctual
     assert all(learned.energy_per_frame_j <= 0.6 * s.energy_per_frame_j for s in punctual)

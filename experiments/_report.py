@@ -1,0 +1,78 @@
+"""The comparison as a page: what was run, the table, and energy against misses; `report.html` of a run folder."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from experiments._evaluate import CAREFUL, Comparison, Summary, summarise
+from experiments._page import INK, document, image
+from experiments._run import command_line
+from experiments._table import HEADINGS, cells, sentences
+from hw.files import atomic_write_text
+from hw.types import Profile
+
+LEARNED_INK = "#c03d2e"
+FEW_BREACHES = 0.005  # of all intervals
+
+
+def write_report(
+    path: Path, comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim"
+) -> None:
+    """The page of a comparison, all or nothing; `learned` policies stand out. InputError where it cannot be written."""
+    summaries = summarise(comparison)
+    parts = [
+        f"<h1>{html.escape(profile.board)}: controllers compared</h1>",
+        f"<p><code>{html.escape(command_line())}</code></p>",
+        *(f"<p>{html.escape(line)}</p>" for line in sentences(comparison, profile, learned, backend)),
+        image(_front(summaries, learned), "Energy per frame against missed frames, a dot per controller"),
+        "<p>Hollow: more than 0.5 % of its intervals below the accuracy floor.</p>",
+        _table(summaries, learned),
+    ]
+    atomic_write_text(path, document(f"{profile.board}: controllers", parts))
+
+
+def _table(summaries: Sequence[Summary], learned: Collection[str]) -> str:
+    head = "".join(f"<th>{html.escape(word)}</th>" for word in ("controller", *HEADINGS))
+    rows = [
+        f"<tr{' class=learned' * (s.controller in learned)}>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in (s.controller, *cells(s)))
+        + "</tr>"
+        for s in summaries
+    ]
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _front(summaries: Sequence[Summary], learned: Collection[str]) -> Figure:
+    """Energy against misses; named are learned policies, who is beaten by nobody in both, and the careful person."""
+    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
+    ax = figure.subplots()
+    for s in summaries:
+        energy_mj, misses = 1e3 * s.energy_per_frame_j, 100 * s.miss_rate
+        ours = s.controller in learned
+        ink = LEARNED_INK if ours else INK
+        filled = ink if s.breach_rate < FEW_BREACHES else "white"
+        ax.scatter(energy_mj, misses, s=45 if ours else 18, color=filled, edgecolors=ink, zorder=3 if ours else 2)
+        if ours or s.controller == CAREFUL or not any(_beats(other, s) for other in summaries):
+            label = Path(s.controller).name if ours else s.controller
+            ax.annotate(label, (energy_mj, misses), xytext=(5, 4), textcoords="offset points", fontsize=9)
+    ax.set_xscale("log")
+    ax.set_yscale("symlog", linthresh=1.0)
+    ax.set_ylim(-0.1, 130.0)
+    ax.set(xlabel="energy per frame, mJ", ylabel="missed frames, %")
+    ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+    ax.grid(color="#dddddd", linewidth=0.5)
+    return figure
+
+
+def _beats(other: Summary, s: Summary) -> bool:
+    """Whether `other` needs less energy and misses no more, or the other way round."""
+    less, fewer = other.energy_per_frame_j - s.energy_per_frame_j, other.miss_rate - s.miss_rate
+    return less <= 0 and fewer <= 0 and (less < 0 or fewer < 0)
