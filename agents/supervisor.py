@@ -21,14 +21,12 @@ from pathlib import Path
 from agents.watch import Fault
 from hw.errors import Flaky, PowerbandError
 from hw.real.guard import end, start_python
-from hw.real.state import FOLDER, rescue
+from hw.real.state import FOLDER, rescue_dead
 
 LOG = "log"  # beside the saved state
 SLACK_S = 0.3  # beyond a promise: with intervals of 0.5 s, whoever hangs is ended 0.8 s after his last beat
 FIRST_S = 5.0  # the first interval finds everything cold
 START_S = 30.0  # a board may need so long before its first interval and after its last one
-RESCUE_S = 10.0  # so long is tried to put a board back
-RETRY_S = 0.01
 
 
 class Supervisor:
@@ -115,15 +113,11 @@ def main(root: str, pid: int, awaited: Sequence[int] = ()) -> None:
     print("ready", flush=True)
     what = f"supervisor: the controller (process {pid}) {_wait(pid, awaited)}"
     began_s = time.monotonic()
-    while True:
-        try:
-            saved = rescue(root, pid)
-            break
-        except (PowerbandError, OSError) as error:  # its lock outlives a process by a moment
-            if time.monotonic() > began_s + RESCUE_S:
-                tell(root, f"{what}; the board was NOT put back: {error}")
-                return
-            time.sleep(RETRY_S)
+    try:
+        saved = rescue_dead(root, pid)
+    except (PowerbandError, OSError) as error:
+        tell(root, f"{what}; the board was NOT put back: {error}")
+        return
     if saved is not None:
         tell(root, f"{what}; {saved.board} was put back {time.monotonic() - began_s:.3f} s later")
     elif not what.endswith("is gone"):

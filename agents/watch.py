@@ -37,7 +37,7 @@ class Watch:
     def __init__(self, hot_c: float) -> None:
         """`hot_c`: temperature (deg C) of any node from which on nobody should fly; see `hot_limit_c`."""
         self._hot_c = hot_c
-        self._metered = False
+        self._metered = self._forgiven = False
         self._missed = self._blind = 0
 
     def look(self, t: Telemetry) -> str | None:
@@ -47,7 +47,8 @@ class Watch:
                 raise Fault(f"{node} is at {temp_c:g} C, the limit is {self._hot_c:g} C")
         if not all(map(math.isfinite, _numbers(t))):
             return "telemetry holds what is no number"
-        self._metered = self._metered or t.energy_j is not None
+        # where there is a meter its readings have an age, also when it was dead from the start
+        self._metered = self._metered or t.energy_j is not None or (t.sensor_age_s is not None and not self._forgiven)
         self._blind = self._blind + 1 if self._metered and t.energy_j is None else 0
         if t.frames:
             self._missed = self._missed + 1 if t.missed == t.frames else 0
@@ -60,7 +61,7 @@ class Watch:
     def forgive(self) -> None:
         """Another policy begins: misses were not its own, and it flies without the meter that failed."""
         self._missed = self._blind = 0
-        self._metered = False
+        self._metered, self._forgiven = False, True
 
 
 class Pilot:

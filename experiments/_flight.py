@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from agents.policy import Policy
 from agents.runtime import control
@@ -13,7 +15,7 @@ from agents.watch import Fault, Pilot, Shadow, Watch
 from envs.scenario import Scenario
 from experiments._cli import INTERRUPT_STATUS
 from experiments._telemetry import FlightLog
-from hw.errors import PowerbandError
+from hw.errors import BoardError, PowerbandError
 from hw.real.board import LinuxBoard
 from hw.simulated.board import SimBoard
 from hw.types import BoardSpec, Demand, Knobs, Telemetry
@@ -45,6 +47,7 @@ class Flight:
         )
         self._supervisor: Supervisor | None = None
         self._begun = False
+        self._told = self._found()  # before the governors are ours, and said once they are
         self._intervals = self._frames = self._missed = 0
         self._t_s = 0.0
         self._energy_j: float | None = 0.0
@@ -103,9 +106,18 @@ class Flight:
 
     def _beat(self) -> None:
         promise_s = self._spec.interval_s + SLACK_S if self._begun else FIRST_S
+        if self._told and not self._begun:
+            say(self._told)
         self._begun = True
         if self._supervisor is not None:
             self._supervisor.beat(promise_s)
+
+    def _found(self) -> str:
+        """What the driver finds on a machine, in a line; empty for a simulated board, which has nothing to find."""
+        if isinstance(self._board, LinuxBoard):
+            with contextlib.suppress(BoardError):  # no flight ends for want of a line
+                return found(self._board.record)
+        return ""
 
     def _hand_over(self, reason: str) -> None:
         tell(self._root, f"after {self._intervals} intervals: {reason}; {self._fallback_name} takes over")
@@ -159,6 +171,14 @@ def line(t_s: float, demand: Demand, t: Telemetry, spec: BoardSpec) -> str:
         heat + (" throttled" if t.throttled else ""),
     )
     return " | ".join(parts)
+
+
+def found(record: Mapping[str, Any]) -> str:
+    """A board's record in a line: kernel, what sets each clock, meter."""
+    clocks = [f"{n}: {c['path']}, governor {c['governor']}, set by {c['set by']}" for n, c in record["clocks"].items()]
+    meter = record["meter"]
+    told = f"no meter{meter.removeprefix('none')}" if meter.startswith("none") else f"meter: {meter}"
+    return "; ".join((f"found kernel {record['kernel']}", *clocks, told))
 
 
 def say(text: str) -> None:

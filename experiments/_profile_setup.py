@@ -63,7 +63,7 @@ def set_up(
     if board != HOST and (power_model or cores is not None or clock != "auto"):
         raise InputError(f"--power-model, --cores and --clock are for --board {HOST}")
     name, found = _ladder(ladder)
-    text = host_text(sysfs, clock=clock, cores=cores) if board == HOST else ""
+    text = host_text(sysfs, clock=clock, cores=cores, nominal_hz=_nominal_hz(out)) if board == HOST else ""
     model = _host(text, out) if board == HOST else load_board(board)
     serves = ladder is not None and importlib.util.find_spec("ncnn") is not None
     if model.spec.gpu is not None:
@@ -127,6 +127,12 @@ def _check_gpu(model: BoardModel, unit: str, serves: bool) -> None:
         raise InputError(str(error)) from None
     finally:
         close_gpu()
+
+
+def _nominal_hz(out: Path) -> float | None:
+    """What a sweep that is gone on with calls full speed: the kernel may tell another clock tomorrow."""
+    path = out / f"{HOST}.toml"
+    return load_board(path).spec.clocks[0].max_hz if path.exists() else None
 
 
 def _host(text: str, out: Path) -> BoardModel:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from experiments._cargo import load_cargo
 from experiments._cli import INTERRUPT_STATUS
+from experiments._telemetry import check_target
 from hw.errors import Flaky, InputError
 
-FOLDER = "powerband"  # in the home folder there; a flight's output is in `out` below it
+FOLDER = ".cache/powerband-flight"  # in the home folder there, nobody else's: its files are replaced; output in `out`
 POLL_S = 1.0
 TRIES = 15  # so often in a row a connection may fail
 UNREACHED = 255  # ssh's own status
@@ -26,8 +27,9 @@ OUT_TELEMETRY = "out/telemetry.csv"
 KILLED_STATUS = 3  # as a flight that a fault ended
 
 PROBE = f"""\
-cd {FOLDER} 2>/dev/null && test -f out/pid && test ! -f out/status && kill -0 "$(cat out/pid)" 2>/dev/null && \
-{{ echo "busy $(cat out/pid)"; exit; }}
+out={FOLDER}/out
+test -f $out/pid && test ! -f $out/status && kill -0 "$(cat $out/pid)" 2>/dev/null && \
+{{ echo "busy $(cat $out/pid)"; exit; }}
 command -v rsync >/dev/null || {{ echo "no rsync"; exit; }}
 said="no Python"
 for p in python3 python3.11 python3.12 python3.13 python3.14; do
@@ -96,12 +98,14 @@ class Remote:
         """Copy, start, and follow to the end; the flight's exit status.
 
         Names of files (policy, board, profile, scenario, fallback) go along. Raises InputError where a file cannot be
-        read or the machine lacks something, Flaky where it cannot be reached.
+        read (nothing was asked or done there by then) or the machine lacks something, Flaky where it cannot be reached.
         """
-        python = self._probe()
+        check_target(telemetry)
         with tempfile.TemporaryDirectory(prefix="powerband-") as name:
             cargo, out = Path(name) / "cargo", Path(name) / "out"
             words = load_cargo(cargo, policy=policy, board=board, profile=profile, scenario=scenario, fallback=fallback)
+            python = self._probe()
+            self._run(self.ssh(f"mkdir -p {FOLDER}"))  # rsync makes the last folder of a path only
             self._run(self.push(cargo))
             pid = self._run(self.ssh(self.start(python, [*words, *options, "--telemetry", OUT_TELEMETRY]))).strip()
             print(f"flies on {self.host} as process {pid}, in {FOLDER}; Ctrl-C ends the following, not the flight")

@@ -23,13 +23,11 @@ class TelemetryFile:
     def __init__(self, path: str | Path, spec: BoardSpec) -> None:
         self.path = Path(path)
         self._spec, self._t_s = spec, 0.0
+        check_target(self.path)
         try:
-            if self.path.is_dir():
-                raise IsADirectoryError(0, "this is a folder")
             handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp")
         except OSError as error:
-            want = "name a file in a folder you may write to"
-            raise InputError.at(self.path, f"cannot be written: {error.strerror or error}", want=want) from None
+            raise _refused(self.path, error) from None
         self._temporary: Path | None = Path(name)
         self._stream = os.fdopen(handle, "w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._stream, lineterminator="\n")
@@ -73,10 +71,11 @@ class FlightLog:
         self.path, self.rows = Path(path), 0
         self._spec, self._t_s = spec, 0.0
         self._size, self._new = 0, not self.path.exists()
+        check_target(self.path)
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise self._refused(error) from None
+            raise _refused(self.path, error) from None
 
     def write(self, demand: Demand, telemetry: Telemetry) -> None:
         """The row of the next interval; whole or, where the disk is full, not at all."""
@@ -96,7 +95,7 @@ class FlightLog:
         except OSError as error:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
-            raise self._refused(error) from None
+            raise _refused(self.path, error) from None
         self._size, self._t_s = self._size + len(data), t_s
         self.rows += 1
 
@@ -106,9 +105,23 @@ class FlightLog:
         if self._new and not self.rows:
             self.path.unlink(missing_ok=True)
 
-    def _refused(self, error: OSError) -> InputError:
-        want = "name a file in a folder you may write to, on a disk that is not full"
-        return InputError.at(self.path, f"cannot be written: {error.strerror or error}", want=want)
+
+def check_target(path: Path) -> None:
+    """Raise InputError where telemetry cannot go there: no folder for it, or what is there is no file of a disk.
+
+    A row that cannot be written whole is taken back, and that is not possible in a pipe or a device.
+    """
+    if not path.parent.is_dir():
+        raise _refused(path, FileNotFoundError(0, "its folder is missing"))
+    if path.is_dir():
+        raise _refused(path, IsADirectoryError(0, "this is a folder"))
+    if path.exists() and not path.is_file():
+        raise _refused(path, OSError(0, "this is a pipe or a device"))
+
+
+def _refused(path: Path, error: OSError) -> InputError:
+    want = "name a file in a folder you may write to, on a disk that is not full"
+    return InputError.at(path, f"cannot be written: {error.strerror or error}", want=want)
 
 
 def columns(spec: BoardSpec) -> list[str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
-from agents.policy import Policy, make_policy
+from agents.policy import Policy, Privileged, make_policy
 from agents.watch import Shadow, hot_limit_c
 from envs.families import scenario_set
 from envs.scenario import Scenario, load_scenario
@@ -19,11 +19,23 @@ from experiments._flight import Flight, say
 from experiments._remote import Remote
 from experiments._telemetry import FlightLog
 from hw.boardfile import BoardModel
-from hw.catalog import BACKENDS, find_model, open_board
+from hw.catalog import BACKENDS, HOST, find_model, open_board
 from hw.errors import InputError
-from hw.real.state import rescue
+from hw.profile import open_profile
+from hw.real.quota import remove_left
+from hw.real.state import BOOT_ID, SavedState, rescue
+from hw.real.sysfs import Sysfs
 from hw.real.tree import FIRST_GOVERNOR
 from hw.types import BoardSpec, Profile
+
+
+class _Plan(NamedTuple):
+    """What flies, read and found to fit."""
+
+    model: BoardModel
+    policy: Policy
+    fallback: Policy | None
+    scenario: Scenario
 
 
 def main() -> int:
@@ -46,32 +58,27 @@ def main() -> int:
 
 
 def _fly(args: argparse.Namespace) -> int:
-    model = find_model(args.board, args.profile)
+    plan = _plan(args)
     board = open_board(args.board, profile=args.profile, backend=args.backend, shadow=args.shadow, root=args.root)
     with closing(board):
-        spec, profile = board.spec, board.profile
-        policy, fallback = make_policy(args.policy), None
+        spec, profile, scenario, policy = board.spec, board.profile, plan.scenario, plan.policy
         if args.shadow:
-            policy = Shadow(policy, _governor(args.backend, model))
-        if args.fallback is not None:
-            fallback = make_policy(args.fallback)
-            fallback.reset(spec, profile)
-        policy.reset(spec, profile)  # whether it fits, before anything is written
-        scenario = _scenario(args.scenario, spec, profile)
+            policy = Shadow(policy, _governor(args.backend, plan.model))
         count = scenario.n_intervals(spec.interval_s)
         flight = Flight(
             board,
             policy,
-            hot_c=hot_limit_c(t.trip_c for t in model.throttle),
-            fallback=fallback,
+            hot_c=hot_limit_c(t.trip_c for t in plan.model.throttle),
+            fallback=plan.fallback,
             fallback_name=args.fallback,
             file=None if args.telemetry is None else FlightLog(args.telemetry, spec),
         )
+        modelled = ", energy modelled" if profile.provenance.get("power") == "modelled" else ""
         shadow = "; shadow flight: what is asked is not done, the board's governor acts" if args.shadow else ""
         say(
             f"{args.policy} on {spec.name} ({args.backend}), scenario {scenario.name}, "
             f"{count if args.intervals is None else min(count, args.intervals)} intervals of {spec.interval_s:g} s; "
-            f"profile {profile.name!r}, kind {profile.kind}{shadow}"
+            f"profile {profile.name!r}, kind {profile.kind}{modelled}{shadow}"
         )
         return flight.fly(scenario, seed=args.seed, intervals=args.intervals)
 
@@ -79,7 +86,9 @@ def _fly(args: argparse.Namespace) -> int:
 def _fly_there(args: argparse.Namespace) -> int:
     if args.root is not None:
         raise InputError("--root is a folder of this machine, --remote flies on another one")
-    return Remote(args.remote).fly(
+    remote = Remote(args.remote)
+    _plan(args)  # what cannot fly is refused here, before anything is changed there
+    return remote.fly(
         policy=args.policy,
         board=args.board,
         profile=args.profile,
@@ -97,13 +106,56 @@ def _options(args: argparse.Namespace) -> list[str]:
     return words + (["--shadow"] if args.shadow else [])
 
 
+def _plan(args: argparse.Namespace) -> _Plan:
+    """Read everything that a flight needs, and see whether it fits together; nothing is written."""
+    if args.board == HOST and args.profile is None:
+        want = f"python experiments/profile_board.py --board {HOST} --out DIR makes one, with {HOST}.toml beside it"
+        raise InputError(f"--profile is missing: board {HOST} flies by a .csv that was measured on it; {want}")
+    model = find_model(args.board, args.profile)
+    spec, profile = model.spec, open_profile(model, args.profile)
+    return _Plan(
+        model=model,
+        policy=_policy("--policy", args.policy, spec, profile),
+        fallback=None if args.fallback is None else _policy("--fallback", args.fallback, spec, profile),
+        scenario=_scenario(args.scenario, spec, profile),
+    )
+
+
+def _policy(option: str, name: str, spec: BoardSpec, profile: Profile) -> Policy:
+    """The policy that an option names; InputError that names the option where it cannot fly this board."""
+    try:
+        policy = make_policy(name)
+        if isinstance(policy, Privileged):
+            want = "use it in compare.py; it cannot be flown"
+            raise InputError.at("controller", "is a bound that knows the future", value=name, want=want)
+        policy.reset(spec, profile)
+    except InputError as error:
+        raise InputError(f"{option} {error}".replace(" controller,", ",", 1)) from None
+    return policy
+
+
 def _restore(root: Path) -> int:
+    if not root.is_dir():
+        raise InputError.at("--root", "is no folder", value=str(root), want="name the one of a running emulator")
     saved = rescue(root)
-    if saved is None:
+    # a quota's group goes with its guard; where that was killed too, here. `cpu` and `cpu,cpuacct` may be one folder
+    groups = {Path(group).name: root / group for group in remove_left(Sysfs(root))}
+    if saved is not None:
+        say(_restored(saved))
+    elif not groups:
         say("nothing to put back: no controller left anything")
-    else:
-        say(f"{saved.board}: put back {len(saved.values)} settings as they were at {saved.when}")
+    for group in groups.values():
+        say(f"removed what a dead controller left: cgroup {group}")
     return 0
+
+
+def _restored(saved: SavedState) -> str:
+    """What putting these settings back came to."""
+    if saved.boot_id != Sysfs(saved.root).read(BOOT_ID):
+        return f"{saved.board}: nothing was put back: the machine was booted since {saved.when}, its settings are new"
+    if not saved.values:
+        return f"{saved.board}: nothing to put back: the controller of {saved.when} changed no setting"
+    return f"{saved.board}: put back {len(saved.values)} settings as they were at {saved.when}"
 
 
 def _governor(backend: str, model: BoardModel) -> Policy:

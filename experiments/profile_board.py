@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -23,8 +24,10 @@ from experiments._sweep import BUSY_SHARE, Effort, Journal, Sample, Sweep, opera
 from hw.boardfile import load_board
 from hw.errors import InputError
 from hw.files import read_text
-from hw.profile import grid, load_profile, save_profile
+from hw.profile import Key, grid, load_profile, save_profile
 from hw.real.quota import FULL_PERIODS, PERIOD_S
+from hw.real.sensors import check_present
+from hw.real.sysfs import Sysfs
 from hw.types import BoardSpec, OperatingPoint, Profile
 
 SCRIPT = "profile_board.py"
@@ -84,65 +87,91 @@ def main() -> None:
 def measure(config: Config, board_name: str, out: Path) -> None:
     """Sweep the board, or go on with it, and write its profile."""
     check_folder(out, SCRIPT, again=True)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError.at(out, f"cannot be written: {error.strerror}", want="name another folder") from None
-    setup = set_up(
-        board_name,
-        out,
-        ladder=config.ladder,
-        frames=config.frames,
-        clock=config.clock,
-        cores=config.cores,
-        power_model=config.power_model,
-    )
-    spec = setup.model.spec
-    profile = Profile(name=NAME, board=spec.name, kind="measured", rungs=setup.rungs, points=())
     effort = QUICK if config.quick else FULL
     repeats = config.repeats or (1 if config.quick else 3)
-    head = {"board": spec.hash, "power_model": setup.power_model, **asdict(effort), **asdict(setup.plan)}
-    journal = Journal(out / JOURNAL, head)
-    todo = order(grid(spec, len(setup.rungs)), repeats, config.seed)
-    busy = other_work(setup.model)
-    if busy > QUIET:
-        print(f"This machine is {100 * busy:.0f} % busy with other work: what is measured is what that leaves.")
-    run = RunFolder(
-        out, SCRIPT, config=asdict(config), spec=spec, profile=profile, seeds={"order": config.seed}, again=True
-    )
-    with run:
-        board, worker = open_setup(setup, profile)
-        try:
+    with ExitStack() as opened:
+        with nothing_left(out):
+            setup = set_up(
+                board_name,
+                out,
+                ladder=config.ladder,
+                frames=config.frames,
+                clock=config.clock,
+                cores=config.cores,
+                power_model=config.power_model,
+            )
+            spec = setup.model.spec
+            check_present(Sysfs("/"), spec.name, {} if setup.model.real is None else setup.model.real.cpus)
+            profile = Profile(name=NAME, board=spec.name, kind="measured", rungs=setup.rungs, points=())
+            head = {"board": spec.hash, "power_model": setup.power_model, **asdict(effort), **asdict(setup.plan)}
+            journal = Journal(out / JOURNAL, head)
+            opened.callback(journal.close)
+            busy = other_work(setup.model)
+            if busy > QUIET:
+                print(f"This machine is {100 * busy:.0f} % busy with other work: what is measured is what that leaves.")
+            board, worker = open_setup(setup, profile)
+            opened.callback(board.close)
             board.reset()
-            with Bar(f"profiling {spec.name}", "points") as bar:
-                bar.update(len(journal.samples), len(todo))
-
-                def told(sample: Sample) -> None:
-                    rung, unit, cores, freq_hz = sample.key
-                    mean_ms = 1e3 * sum(sample.service_s) / len(sample.service_s)
-                    note = f"rung {rung}, {cores} x {unit} at {freq_hz / 1e6:.0f} MHz: {mean_ms:.1f} ms"
-                    bar.update(len(journal.samples), len(todo), note)
-
-                Sweep(board, worker, effort).run(todo, journal, told)
+        todo = order(grid(spec, len(setup.rungs)), repeats, config.seed)
+        run = RunFolder(
+            out, SCRIPT, config=asdict(config), spec=spec, profile=profile, seeds={"order": config.seed}, again=True
+        )
+        with run:
+            sweep(Sweep(board, worker, effort), todo, journal, spec.name)
             record = board.record
-        except KeyboardInterrupt:
-            kept = f"{len(journal.samples)} of {len(todo)} measurements are kept; the same command goes on"
-            print(kept, file=sys.stderr)
-            raise
-        finally:
-            board.close()
-            journal.close()
-        by_key = {sample.key: [s for s in journal.samples if s.key == sample.key] for sample in journal.samples}
-        points = tuple(operating_point(spec, key, by_key[key]) for key in grid(spec, len(setup.rungs)))
-        profile = replace(profile, points=points)
-        least = min(len(samples) for samples in by_key.values())
-        effort_told = f"{effort.frames} or more of them a time, or what {effort.most_s:g} s allow, {least} times each"
-        profile = replace(profile, provenance=provenance(setup, profile, record, worker.told, effort_told, busy))
-        path = out / f"{spec.name}-{NAME}.csv"
-        save_profile(profile, path)
-        profile = load_profile(path, spec)
-        run.note(profile={"name": NAME, "kind": profile.kind, "checksum": profile.checksum}, machine=record)
+            opened.close()  # the board is put back, what follows is arithmetic
+            by_key = {sample.key: [s for s in journal.samples if s.key == sample.key] for sample in journal.samples}
+            points = tuple(operating_point(spec, key, by_key[key]) for key in grid(spec, len(setup.rungs)))
+            profile = replace(profile, points=points)
+            least = min(len(samples) for samples in by_key.values())
+            effort_told = (
+                f"{effort.frames} or more of them a time, or what {effort.most_s:g} s allow, {least} times each"
+            )
+            profile = replace(profile, provenance=provenance(setup, profile, record, worker.told, effort_told, busy))
+            path = out / f"{spec.name}-{NAME}.csv"
+            save_profile(profile, path)
+            profile = load_profile(path, spec)
+            run.note(profile={"name": NAME, "kind": profile.kind, "checksum": profile.checksum}, machine=record)
     show(profile, spec, path)
+
+
+def sweep(measuring: Sweep, todo: Sequence[tuple[Key, int]], journal: Journal, board: str) -> None:
+    """Measure what the journal lacks, with a bar."""
+    try:
+        with Bar(f"profiling {board}", "points") as bar:
+            bar.update(len(journal.samples), len(todo))
+
+            def told(sample: Sample) -> None:
+                rung, unit, cores, freq_hz = sample.key
+                mean_ms = 1e3 * sum(sample.service_s) / len(sample.service_s)
+                note = f"rung {rung}, {cores} x {unit} at {freq_hz / 1e6:.0f} MHz: {mean_ms:.1f} ms"
+                bar.update(len(journal.samples), len(todo), note)
+
+            measuring.run(todo, journal, told)
+    except KeyboardInterrupt:
+        kept = f"{len(journal.samples)} of {len(todo)} measurements are kept; the same command goes on"
+        print(kept, file=sys.stderr)
+        raise
+
+
+@contextmanager
+def nothing_left(out: Path) -> Iterator[None]:
+    """A folder that is made for what is done within; where that fails, what was not there before is removed."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    before = set(out.glob("*"))
+    try:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError.at(out, f"cannot be written: {error.strerror}", want="name another folder") from None
+        yield
+    except BaseException:
+        for path in set(out.glob("*")) - before:
+            path.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def provenance(
@@ -181,6 +210,7 @@ def validate(path: Path, board: str | None) -> None:
     if path.suffix != ".csv":
         raise InputError.at(path, "is not a profile", want="name its .csv file")
     if board is None:
+        read_text(path)  # else it is the file beside it that is said to be missing
         sidecar = path.with_suffix(".toml")
         try:
             name = str(tomllib.loads(read_text(sidecar))["board"])

@@ -14,9 +14,10 @@ from pathlib import Path
 from hw.boardfile import BoardModel, RealModel
 from hw.errors import InputError, Refused
 from hw.real.clocks import ClockDriver, Cpufreq, Devfreq
+from hw.real.guard import Pipes, end, start_restorer
 from hw.real.interfaces import LoadGenerator, Served, TimeSource, Worker
 from hw.real.meters import Meter, find_source
-from hw.real.sensors import Usage, Zones, fans, online
+from hw.real.sensors import Usage, Zones, check_present, fans, online
 from hw.real.state import Hold
 from hw.real.sysfs import Sysfs, in_mhz
 from hw.simulated.sensor import rails_error_j
@@ -63,6 +64,7 @@ class LinuxBoard:
         self._sysfs, self._time, self._worker, self._load = sysfs, time, worker, load
         self._shadow = shadow
         self._cpus = {u.name: model.real.cpus.get(u.name, [])[: u.cores] for u in model.spec.units}
+        check_present(sysfs, model.spec.name, self._cpus)
         _check_online(sysfs, {n: cpus for n, cpus in self._cpus.items() if cpus})
         self._clocks: dict[str, ClockDriver] = {}
         for clock in self.spec.clocks:
@@ -73,6 +75,7 @@ class LinuxBoard:
         self._source = find_source(sysfs, model.real)
         self._meter = Meter(self._source, time)
         self._hold = Hold(sysfs, model.spec.name)
+        self._guard: Pipes | None = None  # who does it where we are killed
         self._sensor = model.sensor
         self._energy_j: Mapping[str, float] | None = None
         self._granted: Knobs | None = None
@@ -164,6 +167,7 @@ class LinuxBoard:
             last_comes_first.callback(self._worker.close)
             last_comes_first.callback(self._load.close)
             last_comes_first.callback(self._meter.close)
+            last_comes_first.callback(self._end_guard)
             last_comes_first.callback(self._hold.release)
 
     def _driver(self, clock: Clock, real: RealModel) -> ClockDriver:
@@ -176,21 +180,28 @@ class LinuxBoard:
         """Save every file that may change, then take the clocks over and start the meter."""
         self._hold.take(self._state)
         try:
+            if self._hold.saved is not None and self._hold.saved.values:
+                self._guard = start_restorer(self._sysfs.root)
             for clock in self.spec.clocks if not self._shadow else ():
                 self._clocks[clock.name].take(clock.freqs_hz[0], clock.max_hz)
             self._meter.start()
         except BaseException:
             self._hold.release()
+            self._end_guard()
             raise
 
+    def _end_guard(self) -> None:
+        if self._guard is not None:
+            end(self._guard)
+            self._guard = None
+
     def _state(self) -> dict[str, str]:
-        values: dict[str, str] = {}
-        for driver in self._clocks.values() if not self._shadow else ():
-            values |= driver.state()
-        values |= {path: self._sysfs.read(path) for path in (self._source.files if self._source else ())}
-        for path in values:
-            self._sysfs.check_writable(path)
-        return values
+        """What is to be put back, once every file that will be written may be."""
+        drivers = [] if self._shadow else list(self._clocks.values())
+        switches = self._source.files if self._source else ()
+        self._sysfs.check_writable([*(path for driver in drivers for path in driver.files), *switches])
+        values = {path: text for driver in drivers for path, text in driver.state().items()}
+        return values | {path: self._sysfs.read(path) for path in switches}
 
     def _check(self, knobs: Knobs) -> None:
         rungs = len(self.profile.rungs)

@@ -39,6 +39,11 @@ class ClockDriver(Protocol):
         """Every file that this driver may change, with its text."""
         ...
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that this driver writes; those of `state` and more, as some have no text before."""
+        ...
+
     def restore(self, state: Mapping[str, str]) -> None:
         """Put back what `state` returned; Flaky where something cannot be put back."""
         ...
@@ -73,6 +78,11 @@ class _MinMax:
     def limit_hz(self) -> float:
         """The highest frequency that may be set now (Hz)."""
         return self.sysfs.number(self._max, self._unit)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The two limits."""
+        return (self._min, self._max)
 
     def state(self) -> dict[str, str]:
         """The two limits."""
@@ -149,6 +159,12 @@ class Cpufreq(_MinMax):
             "set by": "scaling_setspeed" if self._userspace else "limits",
             **self._not_taken,
         }
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Governor, limits and speed; the limits alone where they do it."""
+        limits = super().files
+        return (self._governor, *limits, self._speed) if self._userspace else limits
 
     def state(self) -> dict[str, str]:
         """Governor and limits; the speed too where a person had set it."""

@@ -267,6 +267,27 @@ def serve_owner() -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def _make_room(folder: Path) -> None:
+    """A folder without a tree: that of an emulator that has ended is removed.
+
+    Raises InputError where one runs there, or the folder holds something else in a tree's place.
+    """
+    file = folder / SOCKET
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, contextlib.suppress(OSError):
+        connection.connect(str(file))
+        raise InputError.at(folder, "an emulator runs there", want="end that one, or name another folder")
+    tree = [folder / name for name in ("sys", "proc") if (folder / name).exists()]
+    if tree and not file.exists():
+        raise InputError.at(tree[0], "is no emulator's", want="an empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in tree:
+            shutil.rmtree(path)
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError.at(folder, f"cannot be written: {error.strerror}", want="name another folder") from None
+
+
 def main() -> None:
     """Make a tree and serve it until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Emulate a board's files, for whoever writes a driver.")
@@ -277,14 +298,14 @@ def main() -> None:
     args = parser.parse_args()
     try:
         model = load_board(args.board)
-        args.dir.mkdir(parents=True, exist_ok=True)
-        (args.dir / SOCKET).unlink(missing_ok=True)
+        _make_room(args.dir)
         emulator = Emulator(args.dir, model, open_profile(model, args.profile), kernel=args.kernel)
         server = Server(emulator, args.dir, owned=False)
         print(f"{model.spec.name} in {args.dir}; Ctrl-C ends it", flush=True)
         server.run()
     except PowerbandError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         pass
 

@@ -1,7 +1,8 @@
 """Helper processes that do not outlive whoever started them, also after a kill -9: they end when their pipe closes.
 
 `start_python` starts one of ours. `python -m hw.real.guard run COMMAND...` stands between us and a program that knows
-nothing of this; `... remove ROOT GROUP` removes a cgroup at the end.
+nothing of this; `... remove ROOT GROUP` removes a cgroup at the end; `... restore ROOT PID` puts back a board that its
+controller left changed.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw.errors import Refused
+from hw.errors import PowerbandError, Refused
 from hw.real.sysfs import Sysfs
 
 CLONE = Path(__file__).resolve().parents[2]  # where our packages lie
 PR_SET_PDEATHSIG = 1
 ENDING_S = 1.0  # a program has so long between being asked to end and being killed
 POLL_S = 0.05
+YIELD_S = 0.5  # so long a supervisor, who says what happened, has for putting a board back before a guard does
 
 
 def start_python(words: Sequence[str], *, stdout: int = subprocess.DEVNULL, stderr: int | None = None) -> Pipes:
@@ -54,6 +56,14 @@ def start_guarded(command: Sequence[str]) -> Pipes:
 def start_remover(sysfs: Sysfs, group: str) -> Pipes:
     """Whoever removes this cgroup when the pipe that comes back is closed, or with us."""
     return start_python(["-m", "hw.real.guard", "remove", str(sysfs.root.absolute()), group])
+
+
+def start_restorer(root: Path) -> Pipes:
+    """Whoever puts the board with this root back when this process ends without having done so itself.
+
+    To be started once the state is saved and before the first change.
+    """
+    return start_python(["-m", "hw.real.guard", "restore", str(root.absolute()), str(os.getpid())])
 
 
 def end(process: Pipes, seconds: float = ENDING_S) -> None:
@@ -113,6 +123,30 @@ def _remove(root: str, group: str) -> int:
     return 1
 
 
+def _restore(root: str, pid: int) -> int:
+    from hw.real.state import rescue_dead, state_file  # here, for this guard alone, and before there is any hurry
+
+    while not _closed(None):
+        pass
+    if not state_file(root).exists():
+        return 0  # our owner put everything back
+    time.sleep(YIELD_S)
+    what = f"guard: the controller (process {pid}) is gone"
+    try:
+        saved = rescue_dead(root, pid)
+    except (PowerbandError, OSError) as error:
+        _say(f"{what}; the board was NOT put back: {error}")
+        return 1
+    if saved is not None:
+        _say(f"{what}; {saved.board} was put back")
+    return 0
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(line, file=sys.stderr, flush=True)
+
+
 def _closed(timeout_s: float | None) -> bool:
     """Whether the other end of standard input is closed, after waiting so long for that (None: for ever)."""
     ready = select.select([0], [], [], timeout_s)[0]
@@ -123,6 +157,8 @@ def main(words: Sequence[str]) -> int:
     """Guard; the exit status."""
     if words[:1] == ["run"]:
         return _run(words[1:])
+    if words[:1] == ["restore"]:
+        return _restore(words[1], int(words[2]))
     return _remove(*words[1:])
 
 

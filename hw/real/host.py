@@ -69,7 +69,8 @@ class HostBoard(LinuxBoard):
         if model.real is None:
             raise InputError.at(model.path, "has no table [real]", want="a file that profile_board.py wrote for a host")
         cpus = [n for numbers in model.real.cpus.values() for n in numbers]
-        self.clock_kind, self._clock = find_clock(sysfs, cpus, clock)
+        # full speed is called as when the profile was measured
+        self.clock_kind, self._clock = find_clock(sysfs, cpus, clock, nominal_hz=model.spec.clocks[0].max_hz)
         self._quota = self._clock if isinstance(self._clock, QuotaClock) else None
         self.worker = plan.start(self._quota.adopt if self._quota is not None else None, threads=len(cpus))
         load, time = ProcessLoad(model.real.cpus), WallTime()

@@ -28,6 +28,11 @@ class Together:
         """What was found, of the first core's."""
         return {**self._drivers[0].record(), "policies": str(len(self._drivers))}
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that may be written."""
+        return tuple(path for driver in self._drivers for path in driver.files)
+
     def state(self) -> dict[str, str]:
         """Every file that may change."""
         return {path: text for driver in self._drivers for path, text in driver.state().items()}
@@ -66,6 +71,11 @@ class FixedClock:
     def record(self) -> dict[str, str]:
         """What was found: nothing."""
         return {"path": "none", "driver": "none: one fixed step", "governor": "none", "set by": "nothing"}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Nothing is written."""
+        return ()
 
     def state(self) -> dict[str, str]:
         """Nothing is changed."""

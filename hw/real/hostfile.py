@@ -6,6 +6,7 @@ else one fixed step.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -15,11 +16,11 @@ from pathlib import Path
 
 from hw.boardfile import BoardModel, load_board
 from hw.errors import BoardError, InputError, Missing
-from hw.real.clocks import ClockDriver, Cpufreq
+from hw.real.clocks import CPUFREQ, ClockDriver, Cpufreq
 from hw.real.hostclocks import FixedClock, Together
 from hw.real.machine import WallTime
 from hw.real.quota import QuotaClock
-from hw.real.sysfs import Sysfs
+from hw.real.sysfs import KHZ, Sysfs
 
 NAME = "host"
 CLOCKS = ("auto", "cpufreq", "quota", "fixed")
@@ -91,15 +92,18 @@ rails = {{ {rails} }}
 """
 
 
-def find_clock(sysfs: Sysfs, cpus: Sequence[int], kind: str = "auto") -> tuple[str, ClockDriver]:
+def find_clock(
+    sysfs: Sysfs, cpus: Sequence[int], kind: str = "auto", *, nominal_hz: float | None = None
+) -> tuple[str, ClockDriver]:
     """The clock of this machine's cores, and which it is.
 
-    "auto": cpufreq where the kernel lists frequencies, else a quota where a cgroup limits CPU time, else fixed. Raises
-    InputError for another kind, Missing where the one that was asked for is not there.
+    "auto": cpufreq where the kernel lists frequencies, else a quota where a cgroup limits CPU time, else fixed.
+    `nominal_hz`: what full speed is called where there is no cpufreq, by a board file that is there already (None: by
+    what the kernel says). Raises InputError for another kind, Missing where the one that was asked for is not there.
     """
     if kind not in CLOCKS:
         raise InputError.at("clock", "unknown kind", value=kind, want=f"one of {', '.join(CLOCKS)}")
-    nominal_hz = _nominal_hz(sysfs)
+    nominal_hz = nominal_hz or _nominal_hz(sysfs, cpus[0])
     makers: dict[str, Callable[[], ClockDriver]] = {
         "cpufreq": lambda: Together([Cpufreq(sysfs, n, WallTime().sleep) for n in cpus]),
         "quota": lambda: QuotaClock(sysfs, nominal_hz),
@@ -114,14 +118,17 @@ def find_clock(sysfs: Sysfs, cpus: Sequence[int], kind: str = "auto") -> tuple[s
     raise AssertionError("a fixed clock is never missing")
 
 
-def host_text(sysfs: Sysfs, *, clock: str = "auto", cores: int | None = None) -> str:
-    """The board file of this machine, with its first `cores` cores (None: all that this process may use)."""
+def host_text(sysfs: Sysfs, *, clock: str = "auto", cores: int | None = None, nominal_hz: float | None = None) -> str:
+    """The board file of this machine, with its first `cores` cores (None: all that this process may use).
+
+    `nominal_hz`: see `find_clock`.
+    """
     cpus = sorted(os.sched_getaffinity(0))
     if cores is not None:
         if not 1 <= cores <= len(cpus):
             raise InputError.at("cores", "out of range", value=cores, want=f"1 to {len(cpus)} on this machine")
         cpus = cpus[:cores]
-    kind, driver = find_clock(sysfs, cpus, clock)
+    kind, driver = find_clock(sysfs, cpus, clock, nominal_hz=nominal_hz)
     freqs_hz = driver.freqs_hz
     low, high = VOLTS
     span = max(freqs_hz[-1] - freqs_hz[0], 1.0)
@@ -153,9 +160,12 @@ def host_model(sysfs: Sysfs, *, clock: str = "auto", cores: int | None = None) -
         return replace(load_board(path), path=Path(path.name))
 
 
-def _nominal_hz(sysfs: Sysfs) -> float:
+def _nominal_hz(sysfs: Sysfs, cpu: int) -> float:
     """What the processor's full speed is called, rounded to 100 MHz so that it is the same tomorrow."""
-    try:
+    for name in ("base_frequency", "cpuinfo_max_freq"):
+        with contextlib.suppress(BoardError):
+            return max(1.0, round(sysfs.number(f"{CPUFREQ}/cpu{cpu}/cpufreq/{name}", KHZ) / 1e8)) * 1e8
+    try:  # of the moment; where there is no cpufreq, as in a virtual machine, it seldom moves
         found = re.search(r"cpu MHz\s*:\s*([0-9.]+)", sysfs.read("proc/cpuinfo"))
     except BoardError:
         found = None

@@ -68,6 +68,11 @@ class QuotaClock:
             "set by": f"quota of a period of {PERIOD_S:g} s, per core of the worker",
         }
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Nothing that is there before `take`, which says what may not be written."""
+        return ()
+
     def state(self) -> dict[str, str]:
         """Nothing: no file that was there before is changed, and the group goes with `restore`."""
         return {}

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ LOCK = "lock"
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TRIES = 3
+RESCUE_S = 10.0  # so long is tried to put a dead controller's board back
+RETRY_S = 0.01
 _LIMITS = {"scaling_min_freq": "scaling_max_freq", "min_freq": "max_freq"}
 _held: set[Path] = set()  # a process is not refused a lock that is its own, so it has to remember
 
@@ -146,6 +149,21 @@ def rescue(root: str | Path, pid: int | None = None) -> SavedState | None:
         hold._unlock()
 
 
+def rescue_dead(root: str | Path, pid: int) -> SavedState | None:
+    """As `rescue`, of what this process left, which has just died: its lock outlives it by a moment.
+
+    Raises what `rescue` does once that was tried for `RESCUE_S`.
+    """
+    until_s = time.monotonic() + RESCUE_S
+    while True:
+        try:
+            return rescue(root, pid)
+        except (PowerbandError, OSError):
+            if time.monotonic() > until_s:
+                raise
+        time.sleep(RETRY_S)
+
+
 class Hold:
     """One controller's hold on a machine: nobody else's meanwhile, and everything put back at its end.
 
@@ -231,7 +249,13 @@ class Hold:
         """Take the lock. A record lock: it is this process's own, whatever children it has, and dies with it."""
         if path in _held:
             raise Refused(f"{self._board}: this process flies it already; close that board first")
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError:
+            if not path.exists() or not os.access(path.parent, os.W_OK):
+                raise  # it is the folder that is not ours
+            grant = f"run as root, or: sudo chown $(id -un) {path}"
+            raise Refused(f"{path}: this lock is another user's; {grant}") from None
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -251,9 +275,12 @@ class Hold:
 
 
 def held_by(root: str | Path) -> str | None:
-    """Who holds the machine with this root ("process 123, board xu3"), or None; not for the process that holds it."""
+    """Who holds the machine with this root ("process 123, board xu3"), or None; not for the process that holds it.
+
+    None too where this user may not know: he is refused when he wants to hold it.
+    """
     path = Path(root) / FOLDER / LOCK
-    if not path.exists():
+    if not path.exists() or not os.access(path, os.R_OK | os.W_OK):
         return None
     with path.open("r+", encoding="utf-8") as stream:
         try:

@@ -83,11 +83,15 @@ class Sysfs:
         except OSError as error:
             raise self._error(path, error, f"written ({text})", "w") from None
 
-    def check_writable(self, path: str) -> None:
-        """Raise as `write` would for want of permission, without writing."""
-        if not os.access(self.path(path), os.W_OK):
-            code = errno.EACCES if self.exists(path) else errno.ENOENT
-            raise self._error(path, OSError(code, ""), "written", "w")
+    def check_writable(self, paths: Iterable[str]) -> None:
+        """Raise as `write` would for want of permission, without writing: one message for all files."""
+        denied = [path for path in dict.fromkeys(paths) if not os.access(self.path(path), os.W_OK)]
+        gone = [path for path in denied if not self.exists(path)]
+        if gone:
+            raise self._error(gone[0], OSError(errno.ENOENT, ""), "written", "w")
+        if denied:
+            rest = "".join(f" {self.path(path)}" for path in denied[1:])
+            raise Refused(f"{self._error(denied[0], OSError(errno.EACCES, ''), 'written', 'w')}{rest}")
 
     def number(self, path: str, unit: float) -> float:
         """The number in a file, in SI units. Raises as `read`; Flaky where it holds no finite number."""

@@ -83,6 +83,25 @@ def test_else_a_quota_else_nothing(tmp_path: Path) -> None:
         find_clock(Sysfs(tmp_path / "b"), (0, 1), "pendulum")
 
 
+def test_full_speed_is_called_the_same_tomorrow(tmp_path: Path) -> None:
+    folder = "sys/devices/system/cpu/cpu0/cpufreq"
+    speeds = []
+    for found in ({}, {f"{folder}/cpuinfo_max_freq": 3900000}, {f"{folder}/base_frequency": 2100000}):
+        speeds.append(find_clock(write(tmp_path, {**PROCESSOR, **found}), (0, 1), "fixed")[1].limit_hz)
+    assert speeds == [2.6e9, 3.9e9, 2.1e9], "of the moment only where nothing else is said"
+    assert find_clock(Sysfs(tmp_path), (0, 1), "fixed", nominal_hz=3e9)[1].limit_hz == 3e9
+    assert "freqs_hz = [3000000000.0]" in host_text(Sysfs(tmp_path), clock="fixed", nominal_hz=3e9)
+
+
+def test_a_flight_calls_full_speed_as_its_board_file_does(folder: Path) -> None:
+    text = host_text(Sysfs("/"), clock="fixed", nominal_hz=7.7e9)
+    (folder / "host.toml").write_text(text)
+    save_profile(profile_of("host", folder / "host.toml", "missing"), folder / "host-x.csv")
+    board = open_host(folder / "host-x.csv", clock="fixed")
+    board.close()
+    assert board.spec.clocks[0].max_hz == 7.7e9
+
+
 def test_a_board_file_of_any_machine(tmp_path: Path) -> None:
     sysfs = write(
         tmp_path,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from agents.watch import HOT_C, Watch
 from hw.errors import Flaky
 from hw.real.emulated import EmulatedLoad, EmulatedWorker, Emulation
+from hw.real.state import state_file
 from tests.emulated import DEMAND, POLICY4, fly_on, full_speed, settings
 
 
@@ -55,6 +62,15 @@ def test_a_broken_meter_is_missing_and_not_zero(xu3: Emulation, fault: str) -> N
     board.close()
 
 
+@pytest.mark.parametrize("fault", ["sensor_gone", "sensor_garbage", "sensor_nan"])
+def test_a_meter_that_was_broken_before_the_flight_is_noticed(xu3: Emulation, fault: str) -> None:
+    board, watch = fly_on(xu3), Watch(HOT_C)
+    xu3.fault(fault)
+    assert watch.look(board.reset(seed=0)) is None
+    assert "meter is dead" in str(watch.look(board.step(full_speed(board.spec), DEMAND)))
+    board.close()
+
+
 def test_heat_is_told(xu3: Emulation) -> None:
     board = fly_on(xu3)
     board.reset(seed=0)
@@ -83,3 +99,62 @@ def test_an_emulator_that_dies_is_flaky(xu3: Emulation) -> None:
         worker.serve(DEMAND, 0.5)
     worker.close()
     load.close()
+
+
+CONTROLLER = """
+import sys, time
+from agents.supervisor import Supervisor
+from hw.real.emulated import EmulatedBoard, Emulation
+from tests.emulated import DEMAND, full_speed, model_of
+model, profile = model_of("xu3")
+supervisor = Supervisor(sys.argv[1]) if sys.argv[2:] else None
+board = EmulatedBoard(model, profile, Emulation.attach(sys.argv[1], model))
+board.reset(seed=0)
+board.step(full_speed(board.spec), DEMAND)
+print("flies", flush=True)
+time.sleep(60)
+"""
+
+
+def guards_of(root: Path) -> list[int]:
+    """The guards of the board with these files."""
+    lines = {entry: b"" for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    for entry in lines:
+        try:
+            lines[entry] = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+    return [int(e.name) for e, line in lines.items() if b"hw.real.guard" in line and os.fsencode(root) in line]
+
+
+def limits(root: Path) -> dict[str, str]:
+    return {k: v for k, v in settings(root).items() if k.endswith(("governor", "min_freq", "max_freq"))}
+
+
+@pytest.mark.parametrize("who", ["guard", "supervisor"])
+def test_a_killed_controller_s_board_is_put_back(xu3: Emulation, who: str) -> None:
+    """By a guard where nobody supervises; else the supervisor is first, and the guard says nothing."""
+    before = limits(xu3.root)
+    words = [sys.executable, "-c", CONTROLLER, str(xu3.root), *(["supervised"] if who == "supervisor" else [])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as flying:
+        assert flying.stdout is not None
+        assert flying.stdout.readline() == "flies\n"
+        assert limits(xu3.root) != before
+        assert len(guards_of(xu3.root)) == 1
+        flying.kill()
+        began_s = time.monotonic()
+        while limits(xu3.root) != before or state_file(xu3.root).exists():
+            assert time.monotonic() < began_s + 1.0
+            time.sleep(0.01)
+        _, said = flying.communicate(timeout=20)
+    assert said.startswith(f"{who}: the controller (process {flying.pid}) is gone; xu3 was put back")
+    assert said.count("\n") == 1
+
+
+def test_a_guard_ends_with_a_board_that_was_closed(xu3: Emulation) -> None:
+    board = fly_on(xu3)
+    assert not guards_of(xu3.root)
+    board.reset(seed=0)
+    assert len(guards_of(xu3.root)) == 1
+    board.close()
+    assert not guards_of(xu3.root)

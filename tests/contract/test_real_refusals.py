@@ -13,6 +13,7 @@ from threading import Event
 
 import pytest
 
+from experiments.profile_board import nothing_left, validate
 from hw.boardfile import RealModel, load_board
 from hw.errors import Flaky, InputError, Missing, Refused
 from hw.real.board import LinuxBoard
@@ -40,6 +41,61 @@ def test_a_second_controller_is_refused(xu3: Emulation) -> None:
     assert state_file(xu3.root).exists(), "the first one's"
     assert board.step(full_speed(board.spec), DEMAND).granted == full_speed(board.spec)
     board.close()
+
+
+def emulate(folder: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "hw.real.emulator", "--board", "xu3", "--dir", str(folder)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_an_emulator_s_folder_is_its_own_until_it_ends(tmp_path: Path) -> None:
+    first = emulate(tmp_path)
+    assert first.stdout is not None
+    assert first.stdout.readline().startswith("xu3 in ")
+    second = emulate(tmp_path)
+    assert second.communicate(timeout=60)[1] == (
+        f"error: {tmp_path}: an emulator runs there; end that one, or name another folder\n"
+    )
+    assert second.returncode == 2
+    Emulation.attach(tmp_path, model_of("xu3")[0]).close()  # the first one answers still
+    first.kill()
+    first.communicate()
+    third = emulate(tmp_path)
+    assert third.stdout is not None
+    assert third.stdout.readline().startswith("xu3 in ")
+    third.kill()
+    third.communicate()
+    (tmp_path / "emulator.sock").unlink()
+    other = emulate(tmp_path)
+    assert "sys: is no emulator's; an empty folder" in other.communicate(timeout=60)[1]
+    assert (tmp_path / POLICY4).exists()
+
+
+def test_a_sweep_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "a" / "new"
+    old.mkdir()
+    (old / "host.toml").write_text("kept")
+    for out in (old, new):
+        with pytest.raises(Refused), nothing_left(out):
+            (out / "worker.json").write_text("{}")
+            raise Refused("another controller holds this board")
+    assert [p.name for p in tmp_path.rglob("*")] == ["old", "host.toml"]
+    with nothing_left(new):
+        (new / "worker.json").write_text("{}")
+    assert (new / "worker.json").exists()
+
+
+def test_a_board_with_more_cpus_than_this_machine_has(xu3: Emulation) -> None:
+    (xu3.root / "sys/devices/system/cpu/present").write_text("0-1\n")
+    with pytest.raises(Refused, match=r"^this machine has 2 CPUs, xu3 needs 8$"):
+        fly_on(xu3)
+    (xu3.root / "sys/devices/system/cpu/present").write_text("0-7\n")
+    fly_on(xu3).close()
+
+
+def test_a_profile_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nofile\.csv: cannot be read"):
+        validate(tmp_path / "nofile.csv", None)
 
 
 def edit(path: str, text: str | None) -> Callable[[Path], None]:
@@ -80,12 +136,29 @@ def test_what_does_not_fit_is_one_line(
 def test_without_permission_nothing_is_written(xu3: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
     board, before = fly_on(xu3), settings(xu3.root)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(Refused, match=r"scaling_governor: no permission to be written; run as root, or: sudo chmod"):
+    with pytest.raises(
+        Refused, match=r"scaling_governor: no permission to be written; run as root, or: sudo chmod"
+    ) as e:
         board.reset(seed=0)
+    told = str(e.value).partition("sudo chmod o+w ")[2].split()
+    names = ("scaling_governor", "scaling_min_freq", "scaling_max_freq", "scaling_setspeed")
+    policies = (POLICY4.replace("4", "0"), POLICY4)
+    assert told == [str(xu3.root / policy / name) for policy in policies for name in names], "all in one command"
     assert settings(xu3.root) == before
     assert not state_file(xu3.root).exists()
     monkeypatch.undo()
     board.reset(seed=0)  # it can be tried again
+    board.close()
+
+
+def test_a_speed_that_may_not_be_set_is_refused_before_the_governor_changes(
+    xu3: Emulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, before = fly_on(xu3), settings(xu3.root)
+    monkeypatch.setattr(os, "access", lambda path, _: not str(path).endswith("policy4/scaling_setspeed"))
+    with pytest.raises(Refused, match=r"policy4/scaling_setspeed: no permission to be written"):
+        board.reset(seed=0)
+    assert settings(xu3.root) == before
     board.close()
 
 

@@ -325,6 +325,25 @@ def test_no_file_to_restore(root: Path) -> None:
         restore(state_file(root))
 
 
+def test_another_user_s_lock_is_named(hold: Hold, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root, {f"{FOLDER}/{LOCK}": "process 1, board xu3"})
+
+    def denied(path: Path, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", denied)
+        with pytest.raises(
+            Refused, match=r"powerband/lock: this lock is another user's; .*: sudo chown .*powerband/lock$"
+        ):
+            take(hold, root)
+        patched.setattr(os, "access", lambda *_: False)
+        assert held_by(root) is None
+        with pytest.raises(Refused, match="cannot keep the board's state there"):
+            take(hold, root)  # the folder is not ours either
+    take(hold, root)
+
+
 def test_nobody_holds_a_board_that_was_never_held(root: Path) -> None:
     assert held_by(root) is None
     put(root, {f"{FOLDER}/{LOCK}": "process 1, board xu3"})

@@ -85,13 +85,23 @@ def test_no_number_is_a_reason(fine: Telemetry, change: dict[str, Any]) -> None:
 
 
 def test_a_meter_that_fell_silent_is_a_reason_and_no_meter_is_none(fine: Telemetry) -> None:
-    blind = replace(fine, energy_j=None)
+    blind = replace(fine, energy_j=None, sensor_age_s=None)
     watch = Watch(HOT_C)
     assert not any(watch.look(blind) for _ in range(50)), "a board without a meter"
     watch.look(fine)
     reasons = [watch.look(blind) for _ in range(BLIND_INTERVALS)]
     assert reasons[:-1] == [None] * (BLIND_INTERVALS - 1)
     assert "meter is dead or frozen" in str(reasons[-1])
+
+
+def test_a_meter_that_was_dead_from_the_start_is_a_reason_too(fine: Telemetry) -> None:
+    dead = replace(fine, energy_j=None, sensor_age_s=1.0)
+    watch = Watch(HOT_C)
+    reasons = [watch.look(dead) for _ in range(BLIND_INTERVALS)]
+    assert reasons[:-1] == [None] * (BLIND_INTERVALS - 1)
+    assert "meter is dead or frozen" in str(reasons[-1])
+    watch.forgive()
+    assert not any(watch.look(dead) for _ in range(50)), "the fallback flies without it"
 
 
 def test_missing_everything_for_long_is_a_reason(fine: Telemetry) -> None:

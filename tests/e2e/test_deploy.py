@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -15,11 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from experiments._flight import found
 from hw.boardfile import load_board
 from hw.profile import load_profile, open_profile, save_profile
 from hw.real.emulated import Emulation
 from hw.real.hostfile import host_text
-from hw.real.state import state_file
+from hw.real.state import BOOT_ID, state_file
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
 from tests.e2e.deploying import policy_of, refused, rows, run, save_policy, words
@@ -29,6 +31,8 @@ BOARDS = ("xu3", "jetson_nano")
 BAR_S = 1.0
 INTERVALS = 400  # more than any of these flights sees
 AFTER = 8  # intervals that a fault is flown through
+
+DEAD = 2**22 + 1  # no process of Linux has such a number
 
 Popen = subprocess.Popen[str]
 
@@ -57,7 +61,7 @@ def settings(root: Path) -> dict[str, str]:
 
 
 def processes(root: Path) -> dict[int, str]:
-    """Controllers and supervisors of the board with these files."""
+    """Controllers, supervisors and guards of the board with these files."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -65,7 +69,7 @@ def processes(root: Path) -> dict[int, str]:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if str(root) in line and ("agents.supervisor" in line or "deploy_policy" in line):
+            if str(root) in line and any(of in line for of in ("agents.supervisor", "hw.real.guard", "deploy_policy")):
                 found[int(entry.name)] = line
     return found
 
@@ -132,6 +136,7 @@ FAULTS = {
     "worker dies": Fault(emulated("worker_dead"), 3, "the worker died"),
     "scenario ends": Fault(no_fault, 0, "", ("--intervals", 4)),
 }
+POLICY4 = "sys/devices/system/cpu/cpufreq/policy4"
 KINDS = ("sensor_gone", "sensor_frozen", "sensor_garbage", "sensor_nan", "clock_stuck", "clock_snapped", "hot")
 
 
@@ -216,17 +221,23 @@ def in_flight(emulation: Emulation, *more: object) -> Popen:
     flying = subprocess.Popen(words(*on(emulation, *more)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert flying.stdout is not None
     assert flying.stdout.readline()
+    assert flying.stdout.readline().startswith("found kernel "), flying.communicate()[1]
     assert " | missed " in flying.stdout.readline(), flying.communicate()[1]
     return flying
 
 
-@pytest.mark.parametrize("how", ["--restore", "the next start"])
-def test_both_killed_and_the_board_is_put_back(xu3: Emulation, how: str) -> None:
-    before = settings(xu3.root)
-    flying = in_flight(xu3)
-    os.kill(supervisor_of(xu3.root), signal.SIGKILL)
-    flying.kill()
+def kill_all(emulation: Emulation, flying: Popen) -> None:
+    """A flight and whoever could put its board back."""
+    flying.send_signal(signal.SIGSTOP)  # it must not hear of the others' end
+    for pid in processes(emulation.root):
+        os.kill(pid, signal.SIGKILL)
     flying.communicate(timeout=15)
+
+
+@pytest.mark.parametrize("how", ["--restore", "the next start"])
+def test_all_killed_and_the_board_is_put_back(xu3: Emulation, how: str) -> None:
+    before = settings(xu3.root)
+    kill_all(xu3, in_flight(xu3))
     assert settings(xu3.root) != before
     if how == "--restore":
         done = run("--restore", "--root", xu3.root)
@@ -236,6 +247,103 @@ def test_both_killed_and_the_board_is_put_back(xu3: Emulation, how: str) -> None
         assert run(*on(xu3, "--intervals", 1)).returncode == 0
     assert settings(xu3.root) == before
     assert "nothing to put back" in run("--restore", "--root", xu3.root).stdout
+
+
+def test_after_a_boot_nothing_is_put_back(xu3: Emulation) -> None:
+    before, boot_id = settings(xu3.root), xu3.root / BOOT_ID
+    booted = boot_id.read_text()
+    kill_all(xu3, in_flight(xu3))
+    left = settings(xu3.root)
+    boot_id.write_text("another one\n")
+    try:
+        saved = state_file(xu3.root).read_text()
+        done = run("--restore", "--root", xu3.root)
+    finally:
+        boot_id.write_text(booted)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("xu3: nothing was put back: the machine was booted since ")
+    assert settings(xu3.root) == left != before
+    state_file(xu3.root).write_text(saved)
+    assert run("--restore", "--root", xu3.root).stdout.startswith("xu3: put back")
+    assert settings(xu3.root) == before
+
+
+def a_state(root: Path) -> Path:
+    """What a controller leaves that changed no setting: a host's, whose clock is a quota or none."""
+    file, boot_id = state_file(root), root / BOOT_ID
+    for folder in (file.parent, boot_id.parent):
+        folder.mkdir(parents=True)
+    boot_id.write_text("this one\n")
+    told = {"board": "host", "root": str(root), "pid": DEAD, "boot_id": "this one", "when": "noon", "values": {}}
+    file.write_text(json.dumps(told))
+    return file
+
+
+def test_restore_removes_the_cgroup_of_a_dead_controller(tmp_path: Path) -> None:
+    dead, mine = (tmp_path / f"sys/fs/cgroup/cpu/powerband-{pid}" for pid in (DEAD, os.getpid()))
+    dead.mkdir(parents=True)
+    mine.mkdir()
+    done = run("--restore", "--root", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"removed what a dead controller left: cgroup {dead}\n"
+    assert mine.exists() and not dead.exists()
+    dead.mkdir()
+    file = a_state(tmp_path)
+    lines = run("--restore", "--root", tmp_path).stdout.splitlines()
+    assert lines[0] == "host: nothing to put back: the controller of noon changed no setting"
+    assert lines[1:] == [f"removed what a dead controller left: cgroup {dead}"]
+    assert not file.exists() and not dead.exists()
+
+
+def test_restore_of_nowhere_is_one_line() -> None:
+    refused(run("--restore", "--root", "/nonexistent"), "--root", "/nonexistent", "is no folder")
+
+
+def test_what_was_found_is_said(xu3: Emulation) -> None:
+    header, told, *_ = run(*on(xu3, "--intervals", 1)).stdout.splitlines()
+    assert "modelled" in header and "energy modelled" not in header
+    governor = (xu3.root / POLICY4 / "scaling_governor").read_text().strip()
+    assert told.startswith("found kernel ") and "; meter: ina231 at sys/bus/i2c/" in told
+    assert f"; a15: {POLICY4}, governor {governor}, set by " in told
+
+
+def test_a_board_without_a_meter_says_so() -> None:
+    record = {"kernel": "6.1", "clocks": {}, "meter": "none: energy is missing"}
+    assert found(record) == "found kernel 6.1; no meter: energy is missing"
+
+
+@pytest.mark.parametrize(("power", "says"), [("modelled", ", energy modelled"), ("measured", "")])
+def test_a_host_with_a_power_model_says_so(tmp_path: Path, power: str, says: str) -> None:
+    (tmp_path / "host.toml").write_text(host_text(Sysfs("/"), clock="fixed"))
+    save_profile(profile_of("host", tmp_path / "host.toml", power), tmp_path / "host-x.csv")
+    words = ("--policy", "ladder", "--board", "host", "--profile", tmp_path / "host-x.csv", "--intervals", 1)
+    header = run(*words).stdout.splitlines()[0]
+    assert header.endswith(f"kind measured{says}")
+
+
+def test_telemetry_goes_to_a_file_only(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/full", "/dev/stdout"):
+        done = run("--policy", "ladder", "--board", "xu3", "--intervals", 1, "--telemetry", path)
+        refused(done, f"{path}: cannot be written", "a pipe or a device")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("--policy nope", ("--policy, value 'nope'", "known: ")),
+        ("--policy nope.npz", ("--policy nope.npz: ",)),
+        ("--policy ladder --fallback nope", ("--fallback, value 'nope'", "known: ")),
+        ("--policy oracle", ("--policy, value 'oracle'", "cannot be flown")),
+        ("--policy ladder --fallback static_best", ("--fallback, value 'static_best'", "cannot be flown")),
+        ("--policy schedutil@9", ("--policy, value 'schedutil@9'", "no rung 9")),
+        ("--policy ladder --board host", ("--profile is missing", "profile_board.py --board host")),
+        ("--policy ladder --board host --backend real", ("--profile is missing", "profile_board.py --board host")),
+    ],
+)
+def test_what_cannot_fly_is_named_with_its_option(arguments: str, parts: tuple[str, ...]) -> None:
+    refused(run("--board", "xu3", *arguments.split()), *parts)
 
 
 def test_a_second_controller_is_refused_and_changes_nothing(xu3: Emulation, tmp_path: Path) -> None:
@@ -278,16 +386,13 @@ def test_a_killed_flight_on_an_emulator_of_its_own_leaves_nothing(tmp_path: Path
         text=True,
     )
     assert flying.stdout is not None
-    for _ in range(2):
+    for _ in range(3):
         flying.stdout.readline()
     assert len(list(tmp_path.glob("xu3-*"))) == 1
     flying.kill()
     _, said = flying.communicate(timeout=15)
     assert "is gone; xu3 was put back" in said
     until(lambda: not list(tmp_path.glob("xu3-*")))
-
-
-POLICY4 = "sys/devices/system/cpu/cpufreq/policy4"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from experiments._remote import FOLDER
 from tests.e2e.deploying import policy_of, refused, rows, run
 
 SSH = """#!/bin/sh
@@ -87,11 +88,9 @@ def test_a_flight_elsewhere(there: There, tmp_path: Path) -> None:
     assert sum(" | missed " in line for line in done.stdout.splitlines()) == 8
     assert "scenario mine" in done.stdout
     assert [float(row["t_s"]) for row in rows(tmp_path / "t.csv")] == [0.5 * k for k in range(1, 9)]
+    assert [p.name for p in there.home.iterdir()] == [".cache"]
     again = far("--policy", policy, "--intervals", 1, "--telemetry", "u.csv", cwd=tmp_path)
     assert (again.returncode, len(rows(tmp_path / "u.csv"))) == (0, 1), "in the same folder"
-    wrong = far("--board", "jetson_nano", "--policy", policy, cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "was trained for board 'xu3'" in wrong.stdout
 
 
 @pytest.mark.parametrize(
@@ -126,8 +125,28 @@ def test_what_is_missing_there_is_one_line(
     assert not list(there.home.iterdir())
 
 
+def test_what_cannot_fly_is_refused_before_anything_is_done_there(there: There, tmp_path: Path) -> None:
+    There(there.home, tmp_path / "here").add("ssh", '#!/bin/sh\ntouch "$FAKE_HOME/called"\n')
+    policy = policy_of("jetson_nano", 0, tmp_path / "policy.npz")
+    refused(far("--policy", policy), f"--policy {policy}: was trained for board 'jetson_nano'")
+    refused(far("--fallback", policy), f"--fallback {policy}: was trained for board 'jetson_nano'")
+    refused(far("--scenario", tmp_path / "no.csv"), str(tmp_path / "no.csv"))
+    refused(far("--profile", tmp_path / "no.csv"), str(tmp_path / "no.csv"))
+    refused(far("--telemetry", tmp_path / "no" / "t.csv"), str(tmp_path / "no" / "t.csv"))
+    refused(far("--telemetry", "/dev/full"), "a pipe or a device")
+    assert not list(there.home.iterdir())
+
+
+def test_a_folder_of_the_users_own_is_left_alone(there: There) -> None:
+    mine = there.home / "powerband" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine\n")
+    assert far("--intervals", 1, "--telemetry", there.home / "t.csv").returncode == 0
+    assert mine.read_text() == "mine\n" and [p.name for p in mine.parent.iterdir()] == ["thesis.txt"]
+
+
 def test_a_flight_under_way_there_is_left_alone(there: There) -> None:
-    out = there.home / "powerband" / "out"
+    out = there.home / FOLDER / "out"
     out.mkdir(parents=True)
     (out / "pid").write_text(f"{os.getpid()}\n")
     refused(far(), f"a flight is under way there (process {os.getpid()})")
