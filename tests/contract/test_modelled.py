@@ -94,7 +94,7 @@ def test_a_ladder_opens_by_name_folder_and_file() -> None:
     for other in (ZOO / "digits", str(ZOO / "digits"), ZOO / "digits" / LADDER_FILE):
         assert open_profile(model, other) == digits
     assert open_profile(model, "paper") == open_profile(model.spec, "paper")
-    zoo = "alexnet-group, alexnet-nested, alexnet-paper, digits"
+    zoo = "alexnet-group, alexnet-nested, alexnet-paper, alexnet-slimmable, digits"
     with pytest.raises(InputError, match=rf"'digit' of board xu3; known: paper; .*{zoo}"):
         open_profile(model, "digit")
     with pytest.raises(InputError, match=f"unknown ladder 'digit'; known: {zoo}"):
