@@ -60,7 +60,7 @@ class BoardVecEnv(VecEnv):
 
     def step_wait(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[np.bool_], list[dict[str, Any]]]:
         """One control interval of every lane."""
-        budget, floor = self.batch.now[[BUDGET, FLOOR]]
+        budget, floor = self.batch.now[[BUDGET, FLOOR]]  # a copy: the step moves lanes on
         step = self.batch.step(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._returns += step.reward
