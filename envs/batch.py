@@ -22,6 +22,7 @@ from hw.types import Profile
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
+NEVER = 2**30  # intervals; a sum of two is a 32-bit number still
 RATE, DEADLINE, FLOOR, BUDGET, GOAL, MEM, AMBIENT, LOAD = range(8)  # columns of a bank; loads from LOAD on
 
 
@@ -59,8 +60,8 @@ class Bank:
         rows = max(len(k) for k in kept)
         columns = LOAD + scenarios[0].load.shape[1]
         values = np.zeros((columns, len(scenarios), rows), np.float32)
-        self.intervals = np.array([s.n_intervals(interval_s) for s in scenarios], np.intp)
-        change = np.full((len(scenarios), rows), np.iinfo(np.intp).max)
+        self.intervals = np.array([s.n_intervals(interval_s) for s in scenarios], np.int32)
+        change = np.full((len(scenarios), rows), NEVER, np.int32)
         for i, s in enumerate(scenarios):
             k = kept[i]
             m = len(k)
@@ -117,9 +118,10 @@ class Batch:
         self.ends = (np.float32(low), np.float32(high))
         self._scenario = np.zeros(n, np.intp)
         self._row = np.zeros(n, np.intp)  # into the bank
-        self._interval = np.zeros(n, np.intp)
-        self._changes_at = np.zeros(n, np.intp)  # the interval at which the next row starts
-        self._ends_at = np.zeros(n, np.intp)
+        self._clock = 0  # intervals since this was made; what follows counts by it
+        self._began = np.zeros(n, np.int32)
+        self._changes_at = np.zeros(n, np.int32)  # when the next row starts
+        self._ends_at = np.zeros(n, np.int32)
         self._seeded = False
         self.now = np.zeros((self.bank.values.shape[1], n), np.float32)
         spec = model.spec
@@ -149,15 +151,15 @@ class Batch:
         """The next scenario of these lanes, on boards at their start."""
         scenario = (self._scenario.take(lanes) + 1) % len(self.bank.scenarios)
         self._scenario[lanes] = scenario
-        self._interval[lanes] = 0
-        self._ends_at[lanes] = self.bank.intervals.take(scenario)
+        self._began[lanes] = self._clock
+        self._ends_at[lanes] = self._clock + self.bank.intervals.take(scenario)
         self._move_to(lanes, scenario * self.bank.rows)
         self.simulator.reset(lanes, seeds=seeds)
 
     def _move_to(self, lanes: Ints, rows: Ints) -> None:
         """Bring these rows of the bank into force."""
         self._row[lanes] = rows
-        self._changes_at[lanes] = self.bank.change.take(rows)
+        self._changes_at[lanes] = self._began.take(lanes) + self.bank.change.take(rows)
         self.now[:, lanes] = self.bank.values.take(rows, axis=0).T
 
     def _observe(self, interval: Interval) -> Floats:
@@ -234,11 +236,11 @@ class Batch:
         interval = self.simulator.step(self.codec.indices(actions), now[RATE], now[DEADLINE])
         terms = self.terms(interval, now)
         reward = reduce(np.add, terms.values())
-        self._interval += 1
-        moved = (self._interval >= self._changes_at).nonzero()[0]
+        self._clock += 1
+        moved = (self._clock >= self._changes_at).nonzero()[0]
         if moved.size:
             self._move_to(moved, self._row.take(moved) + 1)
-        truncated = self._interval >= self._ends_at
+        truncated = self._clock >= self._ends_at
         ended = truncated.nonzero()[0]
         observation = self._observe(interval)
         final = self._no_final

@@ -86,11 +86,12 @@ def ladder_ends(profile: Profile) -> tuple[float, float]:
 @lru_cache
 def _constants(weights: RewardWeights, dtype: type[np.floating[Any]]) -> SimpleNamespace:
     """The weights as arrays without dimensions: NumPy reckons with one faster than with a Python number."""
-    switching = (weights.rung, weights.place, weights.freq)
     numbers = {
         **vars(weights),
-        "switching": switching,
-        "hot_per_k": weights.hot / 10.0,
+        "missing": -weights.deadline,
+        "switching": (-weights.rung, -weights.place, -weights.freq),
+        "warmth": -weights.hot / 10.0,
+        "throttling": -weights.throttled,
         "less_for_accuracy": weights.energy - weights.over_budget,
         "tolerance": BREACH_TOLERANCE,
     }
@@ -146,13 +147,12 @@ def reward_terms(
     span = high - low + (high <= low)  # a ladder of one rung has nothing to gain: 0 / 1
     gain = wants_accuracy * (accuracy_ - low) / span
 
-    warm = at_least(as_float(temp_c) - w.hot_c, ZERO) * w.hot_per_k
     return {
         "energy": energy,
-        "deadline": as_float(missed) * per_frame * -w.deadline,
+        "deadline": as_float(missed) * per_frame * w.missing,
         "accuracy": gain - fine,
-        "switching": -(w.switching @ as_float(switched)),
-        "heat": -(warm + w.throttled * as_float(throttled)),
+        "switching": w.switching @ as_float(switched),
+        "heat": at_least(as_float(temp_c) - w.hot_c, ZERO) * w.warmth + w.throttling * as_float(throttled),
     }
 
 

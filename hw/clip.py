@@ -16,8 +16,8 @@ try:
 except ImportError:  # before NumPy 2
     from numpy.core import umath  # type: ignore[no-redef]
 
-T = TypeVar("T", bound=np.floating[Any])
-Bound = NDArray[np.floating[Any]]
+T = TypeVar("T", bound=np.number[Any])
+Bound = NDArray[np.number[Any]]
 
 _clip = umath.clip  # type: ignore[attr-defined]
 

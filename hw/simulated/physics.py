@@ -28,8 +28,7 @@ TEN = constant(10.0)
 WALK = constant(-1.165)
 TAIL = constant(-0.335)
 THREE_HALVES = constant(1.5)
-P95 = constant(0.95)
-NINE_TENTHS = constant(0.9)
+P95, FALLEN = constant(0.95), constant(-0.05)
 NORMAL_P95 = constant(1.645)  # standard deviations over the mean
 ZERO_CELSIUS_K = constant(273.15)
 REFERENCE_C = constant(50.0)
@@ -43,13 +42,13 @@ class Share(NamedTuple):
     excess: F  # background demand on the network's busiest core, 0..1
 
 
-def core_share(cores: F, unit_cores: F, busy: F, min_share: F) -> Share:
-    """Fair sharing (CFS) of a unit's cores with `busy` cores of background work.
+def core_share(free_cores: F, busy: F, min_share: F) -> Share:
+    """Fair sharing (CFS) of a unit with `busy` cores of background work; `free_cores` are those without the network.
 
     Background work takes free cores first. What does not fit lands on the network's cores, one core first, and a
     parallel region waits for its slowest core; an equal-weight thread keeps at least `min_share` of a core.
     """
-    excess = within(busy - unit_cores + cores, ZERO, ONE)
+    excess = within(busy - free_cores, ZERO, ONE)
     return Share(at_least(ONE - excess, min_share), excess)
 
 
@@ -135,12 +134,11 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
 
     # above saturation frames also find the wait of those that are dropped: half a drift more
     distance = rest_served + HALF * at_least(drift, ZERO) - start
-    reach = np.abs(distance)
-    falls = (distance < ZERO).astype(np.float32)
-    sign = ONE - (falls + falls)
     slope = np.maximum(np.abs(drift), TWENTIETH * spread) + TINY
-    moving = np.minimum(queued, reach / slope)
-    middle = start + HALF * sign * at_least(moving - ONE, ZERO) * slope  # of their waits, the mean
+    farthest = queued * slope
+    way = np.minimum(np.abs(distance), farthest)
+    moving = way / slope
+    middle = start + HALF * at_least(moving - ONE, ZERO) * np.copysign(slope, distance)  # of their waits, the mean
     resting = queued - moving
     started = resting * at_most(period / service_s, ONE)
     dropped = doomed + resting - started
@@ -150,7 +148,7 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     slack = deadline_s - service_s
     centre = at_least((middle - slack) * per_spread, EARLIEST)
     # each frame stands for half a step on either side; a twentieth: no division by zero
-    reaches = HALF * moving * slope * per_spread + TWENTIETH
+    reaches = HALF * way * per_spread + TWENTIETH
     low, high = centre - reaches, centre + reaches
     # mean of Phi between the two
     from_, to = at_most(low, SURE), at_most(high, SURE)
@@ -168,12 +166,13 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     waits = moving * middle + started * rest_served
     mean = waits / at_least(served, TINY) + service_s
     # the wait that 95 % of the frames do not exceed: near the start of a falling wait, near the end of a rising one
-    p95 = start + sign * np.minimum((P95 - falls * NINE_TENTHS) * queued * slope, reach)
+    p95 = start + np.minimum(np.maximum(distance, FALLEN * farthest), P95 * farthest)
     p95 += service_s + NORMAL_P95 * spread
 
     # the last frame's wait and how it moves on decide what is left over; above saturation it stays where it
     # rests: it does not grow by the frames that never start
-    last = start + sign * np.minimum(reach, at_least(queued - stable, ZERO) * slope)
+    farthest = at_least(queued - stable, ZERO) * slope
+    last = start + np.minimum(np.maximum(distance, -farthest), farthest)
     coming = last + at_most(drift, ZERO) * at_most(queued, ONE)
     backlog = at_least(_mix(at_most(arrived, ONE), coming + next_phase * period, backlog_s - interval_s), ZERO)
     busy = within(backlog_s + served * service_s - backlog, ZERO, interval_s)

@@ -114,17 +114,18 @@ def intervals_for(
     return max(1, math.ceil((rounding + math.sqrt(rounding**2 + 4.0 * lag * room)) / (2.0 * room) * (1 - 1e-12)))
 
 
-def read_energy(now_w: F, before_w: F, gain: F, *, window_s: float, step_w: float, interval_s: float) -> F:
+def read_energy(now_w: F, before_w: F, gain: F | None, *, window_s: float, step_w: float, interval_s: float) -> F:
     """The energy (J) that an averaging meter reports for an interval, from its power (W), any shape.
 
     A value stands for the window before it, so on average it is one window old: that share of the interval still
     shows the power of the interval before. Every value is a multiple of `step_w`; an interval holds several,
-    so its mean is a multiple of `step_w` over their number. `gain` is the meter's own.
+    so its mean is a multiple of `step_w` over their number. `gain` is the meter's own; None: 1.
     """
     mean = before_w - now_w
     mean *= min(1.0, window_s / interval_s)
     mean += now_w
-    mean *= gain
+    if gain is not None:
+        mean *= gain
     if step_w <= 0:
         mean *= interval_s
         return mean

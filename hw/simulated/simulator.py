@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel
-from hw.clip import ONE, ZERO, at_least, at_most, constant
+from hw.clip import ONE, ZERO, at_least, at_most, constant, within
 from hw.simulated import noise, physics
 from hw.simulated.sensor import read_energy, read_temperature
 from hw.simulated.tables import RESISTANCES, K, build_tables
@@ -75,7 +75,7 @@ class Simulator:
         self.initial_knobs = np.array([0, big] + [0] * self._clocks, tables.caps.dtype)
         stalls_s = [s + model.switching.control_path_s for s in model.stall_s]
         changes_s = [model.switching.rung_s, model.switching.migration_s, *stalls_s]
-        self._change_s = [(row, constant(cost_s)) for row, cost_s in enumerate(changes_s) if cost_s]
+        self._change_s = np.array(changes_s, np.float32)[:, None]
         self._change_w = constant(model.switching.energy_j / spec.interval_s)
         self._stretch = constant(model.contention.stall_stretch)
         self._min_share = constant(model.contention.min_share)
@@ -233,7 +233,7 @@ class Simulator:
         granted, throttled = self._grant(knobs)
         changed = (granted != self.granted).astype(np.float32)
         self.granted = granted
-        stall_s = reduce(np.add, (changed[row] * cost_s for row, cost_s in self._change_s), ZERO)
+        stall_s = np.add.reduce(changed * self._change_s, axis=0)
         for row in changed[3:]:
             np.maximum(changed[2], row, out=changed[2])
         switched = changed[:3]
@@ -241,16 +241,22 @@ class Simulator:
         # service time under contention
         rung, place = granted[0], granted[1]
         steps = granted[self._unit_rows]
+        here: F = np.empty((units, self.n), np.float32)
+        here[0] = ONE
         step = steps[0]
-        for u in range(1, units):
-            step = step + tables.at_unit[u].take(place) * (steps[u] - step)
-        point = (rung * tables.at_unit.shape[1] + place) * tables.point_steps + step
-        at_place = tables.placement.take(place, axis=1, mode="clip")  # "clip" only spares a check
-        here, (cores, unit_cores, streams_per_gbps) = at_place[:units], at_place[units:]
+        for u, (last_before, first) in enumerate(tables.unit_starts, 1):
+            reached = within(place, last_before, first) - last_before  # 1 from this unit's placements on
+            here[u] = reached
+            here[u - 1] -= here[u]
+            step = step + reached * (steps[u] - step)
+        placements = tables.placement.shape[1]
+        point = (rung * placements + place) * tables.point_steps + step
+        # "clip" only spares a check
+        cores, free_cores, streams_per_gbps = tables.placement.take(place, axis=1, mode="clip")
         compute_s, memory_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
         alone_s = compute_s + memory_s
         busy = reduce(np.add, here * self.busy)
-        share = physics.core_share(cores, unit_cores, busy, self._min_share)
+        share = physics.core_share(free_cores, busy, self._min_share)
         crowd = physics.crowd(busy, share.excess, self.mem_gbps * streams_per_gbps)
         service_s = physics.service_time(compute_s, memory_s, share.share, crowd, self._stretch)
         own_s = alone_s
@@ -299,7 +305,7 @@ class Simulator:
         unit_w += core_w * background
         unit_w += here * (own_w * working + (stall_s > ZERO) * self._change_w)
         utilisation = at_most((background + on_here * cores) * tables.per_core, ONE)
-        peak = here * (on + (ONE - on) * share.excess)
+        peak: F = np.multiply(here, on + (ONE - on) * share.excess)
         np.maximum(peak, load, out=peak)
         for row, law_of, rail in zip(watts[units:], self._rail_laws, self.model.rails, strict=True):
             base_w, w_per_gbps, per_k, active_w = law_of
@@ -336,7 +342,7 @@ class Simulator:
         energy_j = read_energy(
             watts,
             self._before_w,
-            self._gain,
+            self._gain if self._varies else None,
             window_s=sensor.window_s,
             step_w=sensor.step_w,
             interval_s=self.model.spec.interval_s,

@@ -30,8 +30,8 @@ class Tables:
     flat_points: I  # (2 + C, points): the profile's points as knob indices, other clocks at their lowest
     accuracy: F  # (R,)
     variance: F  # (R,): of a frame's being right
-    placement: F  # (U + 3, P): 1 at its unit, cores, the unit's cores, streaming programs per GB/s
-    at_unit: K  # (U, P): 1 at the placement's unit, as whole numbers
+    placement: F  # (3, P): cores, the unit's other cores, streaming programs per GB/s
+    unit_starts: list[tuple[K, K]]  # (U - 1,): a unit's first placement after the one before it
     per_core: F  # (U, 1): 1 over the unit's cores
     unit_clock: tuple[int, ...]
     # (3, U*S), unit by unit: cluster's dynamic W above off, leakage W at 50 C, dynamic W of a busy core
@@ -107,17 +107,17 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         for c in spec.clocks
     ]
     accuracy = np.array([r.accuracy for r in profile.rungs], np.float32)
-    at_unit = np.array([[name == u.name for name, _ in placements] for u in spec.units], knob_type)
-    cores = [n for _, n in placements]
-    of_unit = [(u.cores, STREAMS / u.mem_ceiling_gbps) for name, _ in placements for u in model.units if u.name == name]
+    unit_starts = [placements.index((u.name, 1)) for u in spec.units[1:]]
+    ceilings_gbps = {u.name: u.mem_ceiling_gbps for u in model.units}
+    by_place = [(n, spec.unit(name).cores - n, STREAMS / ceilings_gbps[name]) for name, n in placements]
     return Tables(
         point=point.reshape(len(point), -1),
         point_steps=steps,
         flat_points=np.array(flat, np.intp).T.copy(),
         accuracy=accuracy,
         variance=accuracy * (1 - accuracy),
-        placement=np.array([*at_unit, cores, *zip(*of_unit, strict=True)], np.float32),
-        at_unit=at_unit,
+        placement=np.array(by_place, np.float32).T.copy(),
+        unit_starts=[(np.array(k - 1, knob_type), np.array(k, knob_type)) for k in unit_starts],
         per_core=np.array([[1 / u.cores] for u in spec.units], np.float32),
         unit_clock=tuple(clock_names.index(u.clock) for u in spec.units),
         power=power.reshape(3, -1),

@@ -68,10 +68,10 @@ def f32(*values: float) -> npt.NDArray[np.float32]:
 def modelled(program: Program, copies: int, *, traffic: bool = True) -> float:
     """The slow-down of one of these copies by the laws: the others are background work of as many cores."""
     tables = build_tables(MODEL, open_profile(SPEC, None))
-    cores, unit_cores, streams_per_gbps = tables.placement[-3:, PLACE]
+    _, free_cores, streams_per_gbps = tables.placement[:, PLACE]
     busy = f32(copies - 1)
     gbps = f32((copies - 1) * program.gbps if traffic else 0.0)
-    share = physics.core_share(f32(cores), f32(unit_cores), busy, MODEL.contention.min_share)
+    share = physics.core_share(f32(free_cores), busy, MODEL.contention.min_share)
     crowd = physics.crowd(busy, share.excess, gbps * streams_per_gbps)
     stretch = np.float32(MODEL.contention.stall_stretch)
     compute_s, memory_s = f32(1.0 - program.memory_share), f32(program.memory_share)
@@ -125,7 +125,7 @@ def test_who_crowds_whom() -> None:
     """Busy cores beside ours crowd; a task that shares our core runs when we do not; traffic counts from anywhere."""
 
     def crowd(cores: float, unit_cores: float, busy: float, streams: float = 0.0) -> float:
-        share = physics.core_share(f32(cores), f32(unit_cores), f32(busy), MODEL.contention.min_share)
+        share = physics.core_share(f32(unit_cores - cores), f32(busy), MODEL.contention.min_share)
         return float(physics.crowd(f32(busy), share.excess, f32(streams))[0])
 
     assert crowd(1, 4, 0) == 0.0

@@ -101,7 +101,6 @@ def test_throttling_only_lowers_clocks(seed: int) -> None:
 def test_service_time_grows_with_load_and_falls_with_the_clock(seed: int) -> None:
     rng = np.random.default_rng(seed)
     compute, stall = np.float32(rng.uniform(1e-3, 1, N)), np.float32(rng.uniform(0, 0.2, N))
-    unit_cores = np.full(N, 4, np.float32)
     cores = np.float32(rng.integers(1, 5, N))
     low = np.float32(rng.uniform(0, 4, N))
     high = np.float32(low + rng.uniform(0, 1, N) * (4 - low))
@@ -109,7 +108,7 @@ def test_service_time_grows_with_load_and_falls_with_the_clock(seed: int) -> Non
     floor = np.float32(MODEL.contention.min_share)
 
     def time_s(busy: Any, mem: Any, scale: float = 1.0) -> Any:
-        share = physics.core_share(cores, unit_cores, busy, floor)
+        share = physics.core_share(np.float32(4) - cores, busy, floor)
         assert ((share.share >= floor) & (share.share <= 1)).all()
         assert ((share.excess >= 0) & (share.excess <= 1)).all()
         stretch = np.float32(MODEL.contention.stall_stretch)
