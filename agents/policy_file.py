@@ -211,7 +211,8 @@ def _check_arrays(path: str | Path, header: Header, arrays: Mapping[str, NDArray
         shapes[f"w{i}"] = (header.sizes[i + 1], header.sizes[i])
         shapes[f"b{i}"] = (header.sizes[i + 1],)
     for name in sorted(shapes.keys() ^ arrays.keys()):
-        raise InputError.at(path, "missing array" if name in shapes else "unexpected array", column=name)
+        problem = "missing array" if name in shapes else "unexpected array"
+        raise InputError.at(path, problem, column=name, want=f"exactly {', '.join(shapes)}")
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             raise InputError.at(path, f"has shape {arrays[name].shape}", column=name, want=f"shape {shape}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 INPUT_STATUS = 2
 INTERRUPT_STATUS = 130  # 128 + SIGINT, as shells count
+
+_NO_NUMBER = re.compile(r"Error parsing (--[\w-]+): .*(invalid literal for int|could not convert .* float).*'([^']*)'")
 
 
 def main_guard(main: Callable[[], int | None]) -> None:
@@ -73,4 +76,8 @@ def _one_line(box: str) -> str:
         if set(inner) <= set("─-"):
             break
         text.append(inner)
-    return " ".join(text).rstrip(".:") or "the arguments cannot be understood"
+    complaint = " ".join(text).rstrip(".:")
+    if found := _NO_NUMBER.fullmatch(complaint):
+        flag, why, value = found.groups()
+        return f"{flag}, value {value!r}: not a {'whole ' if 'int' in why else ''}number"
+    return re.sub(r"^Error parsing (?!--)\w+: ", "", complaint) or "the arguments cannot be understood"
