@@ -57,7 +57,14 @@ def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     if config.scheme == "alone":
         return [Stage(0, "alone", (top,), 0, epochs[0], BACKWARD * cost[top])]
     rungs = tuple(range(network.rungs))
-    mean = sum(cost) / len(cost) if config.scheme == "single_path" else float(cost[top])
+    mean = float(cost[top])
+    if config.scheme == "single_path":
+        turns = config.turns or (1,) * network.rungs
+        if len(turns) != network.rungs:
+            raise NetworkError.at(
+                "turns", f"do not suit {network.rungs} rungs", value=turns, want=f"{network.rungs} counts"
+            )
+        mean = sum(c * n for c, n in zip(cost, turns, strict=True)) / sum(turns)
     return [Stage(0, config.scheme.replace("_", " "), rungs, 0, epochs[0], BACKWARD * mean)]
 
 
@@ -109,12 +116,13 @@ def plan_epoch(config: TrainConfig, stage: Stage, epoch: int, steps: int) -> lis
     """The rungs that each step of an epoch trains, the largest first; the same for the same seed."""
     rungs, count = stage.rungs, len(stage.rungs)
     if config.scheme == "single_path":
+        every = np.repeat(rungs, config.turns or 1)
         if config.draw == "epoch":
-            turn = np.random.default_rng([config.seed, 1, epoch // count]).permutation(count)
-            return [(rungs[turn[epoch % count]],)] * steps
+            turn = np.random.default_rng([config.seed, 1, epoch // len(every)]).permutation(every)
+            return [(int(turn[epoch % len(every)]),)] * steps
         rng = np.random.default_rng([config.seed, 2, epoch])
-        turns = np.concatenate([rng.permutation(count) for _ in range(steps // count + 1)])
-        return [(rungs[k],) for k in turns[:steps]]
+        turns = np.concatenate([rng.permutation(every) for _ in range(steps // len(every) + 1)])
+        return [(int(k),) for k in turns[:steps]]
     if config.scheme == "joint":
         rng = np.random.default_rng([config.seed, 3, epoch])
         between = min(config.sandwich - 2, count - 2)

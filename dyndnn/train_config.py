@@ -89,7 +89,9 @@ class TrainConfig:
     temperature: float = 2.0
     """of the teacher's and the pupil's probabilities"""
     draw: Draw = "batch"
-    """single_path: how often a rung is drawn; every rung comes equally often"""
+    """single_path: how often a rung is drawn"""
+    turns: tuple[int, ...] = ()
+    """single_path: how many turns each rung has in a round, the smallest first; none: one each"""
     sandwich: int = 3
     """joint, dense rungs: how many rungs a step trains: the largest, the smallest, and random ones between"""
     ranking_epochs: int = 10
@@ -155,6 +157,8 @@ class TrainConfig:
             raise NetworkError.at("epochs", "no counts", value=self.epochs, want="at least 1 each")
         if not self.shares or not all(math.isfinite(s) and 0 < s <= 1 for s in self.shares):
             raise NetworkError.at("shares", "no shares", value=self.shares, want="above 0, up to 1")
+        if not all(type(n) is int and n >= 1 for n in self.turns):
+            raise NetworkError.at("turns", "no counts", value=self.turns, want="at least 1 each")
         slimmable = self.connectivity == "slimmable"
         if self.scheme == ("incremental" if slimmable else "multi_path"):
             want = "incremental for group and nested, multi_path for slimmable"

@@ -228,7 +228,7 @@ def test_sorted_channels_are_the_same_function() -> None:
     torch.testing.assert_close(unsorted(x, 0), net(x, 0), rtol=1e-4, atol=1e-4)
 
 
-def test_every_rung_is_drawn_equally_often() -> None:
+def test_every_rung_has_its_turns() -> None:
     c = TrainConfig(net="resnet20", channels=(16, 32, 64), connectivity="slimmable", scheme="single_path", epochs=(8,))
     (stage,) = stages(c, c.network())
     drawn = [rungs for epoch in range(8) for rungs in plan_epoch(c, stage, epoch, 20)]
@@ -236,6 +236,14 @@ def test_every_rung_is_drawn_equally_often() -> None:
     by_epoch = [plan_epoch(replace(c, draw="epoch"), stage, epoch, 20) for epoch in range(8)]
     assert all(len(set(epoch)) == 1 for epoch in by_epoch)
     assert all({epoch[0] for epoch in by_epoch[i : i + 4]} == {(0,), (1,), (2,), (3,)} for i in (0, 4))
+    uneven = replace(c, turns=(1, 1, 1, 3))
+    drawn = [rungs for epoch in range(8) for rungs in plan_epoch(uneven, stage, epoch, 18)]
+    assert [drawn.count((k,)) for k in range(4)] == [24, 24, 24, 72]
+    by_epoch = [plan_epoch(replace(uneven, draw="epoch"), stage, epoch, 9) for epoch in range(12)]
+    assert sum(epoch[0] == (3,) for epoch in by_epoch) == 6
+    assert stages(uneven, c.network())[0].cost > stage.cost
+    with pytest.raises(NetworkError, match="turns"):
+        stages(replace(c, turns=(1, 2)), c.network())
 
 
 def test_the_sandwich_has_both_ends() -> None:
