@@ -31,12 +31,13 @@ class Flight:
         board: SimBoard | LinuxBoard,
         policy: Policy,
         *,
+        title: str,
         hot_c: float,
         fallback: Policy | None = None,
         fallback_name: str = "",
         file: FlightLog | None = None,
     ) -> None:
-        """`hot_c`: see `Watch`. `file`: opened, and closed here."""
+        """`title`: said once the board is ours. `hot_c`: see `Watch`. `file`: opened, and closed here."""
         self._board, self._spec, self._file = board, board.spec, file
         self._root = board.root if isinstance(board, LinuxBoard) else None
         self._awaited = board.awaited if isinstance(board, LinuxBoard) else ()
@@ -47,13 +48,13 @@ class Flight:
         )
         self._supervisor: Supervisor | None = None
         self._begun = False
-        self._told = self._found()  # before the governors are ours, and said once they are
+        self._told = [title, *self._found()]  # found before the governors are ours
         self._intervals = self._frames = self._missed = 0
         self._t_s = 0.0
         self._energy_j: float | None = 0.0
         self._overhead_s: list[float] = []
 
-    def fly(self, scenario: Scenario, *, seed: int | None, intervals: int | None) -> int:
+    def fly(self, scenario: Scenario, *, seed: int | None, intervals: int) -> int:
         """Fly and put the board back; the exit status.
 
         Raises what the board does before the first interval and where it cannot be put back. What ends the flight
@@ -106,18 +107,18 @@ class Flight:
 
     def _beat(self) -> None:
         promise_s = self._spec.interval_s + SLACK_S if self._begun else FIRST_S
-        if self._told and not self._begun:
-            say(self._told)
+        if not self._begun:
+            say("\n".join(self._told))
         self._begun = True
         if self._supervisor is not None:
             self._supervisor.beat(promise_s)
 
-    def _found(self) -> str:
-        """What the driver finds on a machine, in a line; empty for a simulated board, which has nothing to find."""
+    def _found(self) -> list[str]:
+        """What the driver finds on a machine, in a line; none for a simulated board, which has nothing to find."""
         if isinstance(self._board, LinuxBoard):
             with contextlib.suppress(BoardError):  # no flight ends for want of a line
-                return found(self._board.record)
-        return ""
+                return [found(self._board.record)]
+        return []
 
     def _hand_over(self, reason: str) -> None:
         tell(self._root, f"after {self._intervals} intervals: {reason}; {self._fallback_name} takes over")

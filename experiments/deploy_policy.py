@@ -65,22 +65,22 @@ def _fly(args: argparse.Namespace) -> int:
         if args.shadow:
             policy = Shadow(policy, _governor(args.backend, plan.model))
         count = scenario.n_intervals(spec.interval_s)
+        if args.intervals is not None:
+            count = min(count, args.intervals)
+        modelled = ", energy modelled" if profile.provenance.get("power") == "modelled" else ""
+        shadow = "; shadow flight: what is asked is not done, the board's governor acts" if args.shadow else ""
         flight = Flight(
             board,
             policy,
+            title=f"{args.policy} on {spec.name} ({args.backend}), scenario {scenario.name}, "
+            f"{count} intervals of {spec.interval_s:g} s; "
+            f"profile {profile.name!r}, kind {profile.kind}{modelled}{shadow}",
             hot_c=hot_limit_c(t.trip_c for t in plan.model.throttle),
             fallback=plan.fallback,
             fallback_name=args.fallback,
             file=None if args.telemetry is None else FlightLog(args.telemetry, spec),
         )
-        modelled = ", energy modelled" if profile.provenance.get("power") == "modelled" else ""
-        shadow = "; shadow flight: what is asked is not done, the board's governor acts" if args.shadow else ""
-        say(
-            f"{args.policy} on {spec.name} ({args.backend}), scenario {scenario.name}, "
-            f"{count if args.intervals is None else min(count, args.intervals)} intervals of {spec.interval_s:g} s; "
-            f"profile {profile.name!r}, kind {profile.kind}{modelled}{shadow}"
-        )
-        return flight.fly(scenario, seed=args.seed, intervals=args.intervals)
+        return flight.fly(scenario, seed=args.seed, intervals=count)
 
 
 def _fly_there(args: argparse.Namespace) -> int:

@@ -43,11 +43,3 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def run(*more: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words(*more), cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
-
-
-def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Status 2, one line, with these parts."""
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert all(part in done.stderr for part in parts), done.stderr

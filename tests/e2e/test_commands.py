@@ -19,6 +19,7 @@ import pytest
 
 from hw.boardfile import load_board
 from hw.profile import profile_path
+from tests.e2e.refusing import refused
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 # of DESIGN, written out: a renamed field must not rename a column unseen
@@ -222,15 +223,6 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen[Any], limit_s: 
     while not what():
         assert process.poll() is None and time.monotonic() < end_s
         time.sleep(0.05)
-
-
-def refused(done: Done, *words: str) -> None:
-    """Status 2 and exactly one line on stderr, with these words in it."""
-    lines = done.stderr.splitlines()
-    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    assert done.stdout == ""
-    for word in words:
-        assert word in lines[0], lines[0]
 
 
 def edit(text: str, line: int, column: str, value: str) -> str:

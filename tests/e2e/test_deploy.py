@@ -18,7 +18,8 @@ from hw.boardfile import load_board
 from hw.profile import open_profile
 from hw.real.emulated import Emulation
 from hw.real.state import BOOT_ID, state_file
-from tests.e2e.deploying import policy_of, refused, rows, run, words
+from tests.e2e.deploying import policy_of, rows, run, words
+from tests.e2e.refusing import refused
 
 BOARDS = ("xu3", "jetson_nano")
 BAR_S = 1.0

@@ -16,7 +16,8 @@ from hw.real.hostfile import host_text
 from hw.real.state import BOOT_ID, state_file
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
-from tests.e2e.deploying import refused, run, save_policy
+from tests.e2e.deploying import run, save_policy
+from tests.e2e.refusing import refused
 from tests.hostprofile import profile_of
 
 DEAD = 2**22 + 1  # no process of Linux has such a number

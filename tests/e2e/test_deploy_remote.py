@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from experiments._remote import FOLDER
-from tests.e2e.deploying import policy_of, refused, rows, run
+from tests.e2e.deploying import policy_of, rows, run
+from tests.e2e.refusing import refused
 
 SSH = """#!/bin/sh
 cd "$FAKE_HOME" && PATH="$FAKE_PATH" exec sh -c "$4"

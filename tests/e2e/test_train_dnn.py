@@ -15,6 +15,7 @@ import pytest
 
 from dyndnn.data import CIFAR10_FOLDER, CIFAR10_MD5
 from dyndnn.ladder import load_ladder
+from tests.e2e.refusing import refused
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments/train_dnn.py"
 FEW = ("--data", "digits", "--epochs", 1, "--shares", 0.5, 1)
@@ -28,15 +29,6 @@ def command(*words: object) -> list[str]:
 
 def run(cwd: Path, *words: object) -> Done:
     return subprocess.run(command(*words), cwd=cwd, capture_output=True, text=True, timeout=120)
-
-
-def refused(done: Done, *words: str) -> None:
-    """Status 2 and exactly one line on stderr, with these words in it."""
-    lines = done.stderr.splitlines()
-    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    assert done.stdout == ""
-    for word in words:
-        assert word in lines[0], lines[0]
 
 
 @pytest.fixture(scope="module")
