@@ -190,8 +190,8 @@ def powered_share(busy_background: F, busy_network: F, naps: F) -> F:
     It is up while the network or any background core runs, and for `naps` (the powering-down delay times the
     number of gaps, as a share of the interval) besides.
     """
-    idle = (ONE - busy_background) * (ONE - busy_network)
-    return at_most(naps - idle + ONE, ONE)
+    busy = busy_background + busy_network - busy_background * busy_network
+    return at_most(busy + naps, ONE)
 
 
 def leakage_exponential(temp_c: F, per_k: np.float32 | F) -> F:
@@ -207,9 +207,12 @@ def leakage_arrhenius(temp_c: F, activation_k: np.float32 | F) -> F:
     return growth
 
 
-def relax(state_k: F, target_k: F, decay: F) -> F:
-    """One interval of a first-order thermal stage: the exact step towards a constant target."""
-    return target_k + (state_k - target_k) * decay
+def relax(state_k: F, gained_k: F, decay: F) -> F:
+    """One interval of a first-order thermal stage: the exact step towards a constant target.
+
+    Of the state `decay` is left, of the target it has gained the rest: `gained_k` is `(1 - decay)` target.
+    """
+    return state_k * decay + gained_k
 
 
 def trip_points(*actors: tuple[Sequence[float], Sequence[float]]) -> F:

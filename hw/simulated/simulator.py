@@ -96,8 +96,9 @@ class Simulator:
         idle = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0)
         self._idle_w = np.float32(sum(idle.values()))
         spot_w = min(idle[thermal.spot_unit], tables.spot_w[0]) if thermal.spot_unit else 0.0
-        _, _, offset, r1, r2, r_spot, *_ = tables.thermal[:, 0]
-        self._idle_heat = np.array([r1 * self._idle_w + r_spot * spot_w, r2 * self._idle_w + offset], np.float32)
+        decay1, decay2, offset, r1, r2, r_spot, *_ = tables.thermal[:, 0]
+        gained_k = np.array([r1 * self._idle_w + r_spot * spot_w, r2 * self._idle_w + offset], np.float32)
+        self._idle_heat = gained_k / (1 - np.array([decay1, decay2], np.float32))
         clocks = tables.unit_clock
         in_order = clocks == tuple(range(self._clocks))
         self._unit_rows: slice | list[int] = slice(2, None) if in_order else [2 + c for c in clocks]

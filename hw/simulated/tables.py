@@ -39,8 +39,8 @@ class Tables:
     power_start: K  # (U, 1): where a unit's columns start
     caps: K  # (C, cap levels): highest frequency index at a throttle level
     trips: F  # of the fan and of the caps, see `physics.trip_points`
-    # (8, fan levels * cap levels), cap by cap within a fan's: decay1, decay2, offset, RESISTANCES (R1, R2, the spot's)
-    # and from where to where (deg C) both levels stay
+    # (8, fan levels * cap levels), cap by cap within a fan's: decay1, decay2; what an interval gains by the offset (K)
+    # and by RESISTANCES (K/W: R1, R2, the spot's); and from where to where (deg C) both levels stay
     thermal: F
     unmetered_w: F  # (levels,): rest of the board and fan, on no meter
     spot_w: F  # (S,): what one core of the spot's unit can draw at most; empty where the board has no spot
@@ -100,7 +100,10 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         decays = [np.exp(-spec.interval_s / tau_s) for tau_s in regime.tau_s]
         for cap in range(len(model.throttle) + 1):
             calm = max(low[0, fan], low[1, cap]), min(high[0, fan], high[1, cap])
-            thermal.append([*decays, regime.offset_k, *regime.r_k_per_w, regime.spot_k_per_w, *calm])
+            gain1, gain2 = 1 - decays[0], 1 - decays[1]
+            r1, r2 = regime.r_k_per_w
+            gains = [gain2 * regime.offset_k, gain1 * r1, gain2 * r2, gain1 * regime.spot_k_per_w]
+            thermal.append([*decays, *gains, *calm])
     caps = [
         [len(c.freqs_hz) - 1]
         + [int(np.searchsorted(c.freqs_hz, t.caps_hz.get(c.name, c.max_hz) * (1 + 1e-9))) - 1 for t in model.throttle]

@@ -163,10 +163,10 @@ def test_powered_share_is_a_share(seed: int) -> None:
 @few
 @given(st.floats(0.1, 200), st.floats(0, 15), st.floats(0.5, 20), st.integers(0, 3))
 def test_two_half_steps_are_one(tau_s: float, watts: float, start_k: float, level: int) -> None:
-    target = f32(watts * 8)
+    target, start = f32(watts * 8), f32(start_k)
     whole, half = f32(np.exp(-0.5 / tau_s)), f32(np.exp(-0.25 / tau_s))
-    once = physics.relax(f32(start_k), target, whole)
-    twice = physics.relax(physics.relax(f32(start_k), target, half), target, half)
+    once = physics.relax(start, (1 - whole) * target, whole)
+    twice = physics.relax(physics.relax(start, (1 - half) * target, half), (1 - half) * target, half)
     np.testing.assert_allclose(once, twice, rtol=1e-4, atol=1e-4)
 
 
@@ -179,7 +179,7 @@ def test_temperature_relaxes_to_its_fixed_point(level: int) -> None:
     targets = [f32(regime.r_k_per_w[0] * watts), f32(regime.r_k_per_w[1] * watts + regime.offset_k)]
     decay = [f32(np.exp(-SPEC.interval_s / t)) for t in regime.tau_s]
     for _ in range(4000):
-        heat = [physics.relax(h, t, d) for h, t, d in zip(heat, targets, decay, strict=True)]
+        heat = [physics.relax(h, (1 - d) * t, d) for h, t, d in zip(heat, targets, decay, strict=True)]
         course.append(float(heat[0][0] + heat[1][0]))
     assert (np.diff(course) >= -1e-4).all()
     assert course[-1] == pytest.approx(sum(regime.r_k_per_w) * watts + regime.offset_k, rel=1e-3)
