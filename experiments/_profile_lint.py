@@ -14,7 +14,7 @@ HELD = 0.5  # of what the clock should slow
 
 
 def lint(profile: Profile, spec: BoardSpec) -> Iterator[str]:
-    """A line per oddity, with its point; none for a profile that is as it should be."""
+    """A line per oddity, with its point where it is one point's; none for a profile that is as it should be."""
     points = {(p.rung, p.unit, p.cores, p.freq_hz): p for p in profile.points}
     power = profile.provenance.get("power", profile.kind)
     if power != profile.kind:
@@ -22,8 +22,8 @@ def lint(profile: Profile, spec: BoardSpec) -> Iterator[str]:
     for point in profile.points:
         if point.latency_std_s > SPREAD * point.latency_mean_s:
             yield f"{_words(point)}: standard deviation {point.latency_std_s / point.latency_mean_s:.0%} of the mean"
-        if 0 < point.samples < FEW:
-            yield f"{_words(point)}: {point.samples} frames only"
+    if few := sum(0 < p.samples < FEW for p in profile.points):
+        yield f"{few} of {len(profile.points)} points: fewer than {FEW} frames; without --quick they get more"
     for unit, cores in spec.placements:
         freqs_hz = spec.clock(spec.unit(unit).clock).freqs_hz
         for rung in range(1, len(profile.rungs) + 1):

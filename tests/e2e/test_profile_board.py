@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from experiments import _profile_lint, profile_board
 from experiments._sweep import Journal, Sample, operating_point, order
 from hw.boardfile import load_board
 from hw.errors import InputError, Missing
-from hw.profile import load_profile, need_power, save_profile
+from hw.profile import load_profile, need_power, open_profile, save_profile
 from hw.real.state import FOLDER
 from hw.types import Profile
 from tests.vulkan import NO_DEVICE, NO_DRIVER
@@ -211,6 +212,15 @@ def test_samples_become_a_row(tmp_path: Path) -> None:
     assert point.latency_std_s == pytest.approx(0.01) and point.latency_p95_s >= point.latency_mean_s
     assert point.power_w == pytest.approx(1.0)  # 4 J in 4 s
     assert set(point.rail_power_w) == set(spec.rails)
+
+
+def test_few_frames_are_one_line() -> None:
+    model = load_board("xu3")
+    profile = open_profile(model, "paper")
+    first, *rest = profile.points
+    hasty = replace(profile, points=(replace(first, samples=9), *(replace(p, samples=2) for p in rest)))
+    told = set(_profile_lint.lint(hasty, model.spec)) - set(_profile_lint.lint(profile, model.spec))
+    assert [line.split(":")[0] for line in told] == [f"{len(rest)} of {len(profile.points)} points"]
 
 
 def test_a_profile_may_miss_its_power_but_not_half_of_it(tmp_path: Path) -> None:
