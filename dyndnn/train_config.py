@@ -209,7 +209,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     | {"channels": (48, 144, 288, 192, 192), "alone": 1.0, "epochs": (24, 40, 40, 40)},
     "alexnet-paper": _SMALL_STEPS | {"channels": (16, 32, 48, 48, 48), "head": "own", "epochs": (10, 20, 20, 20)},
     "alexnet-nested": _SMALL_STEPS | _VARIED | {"connectivity": "nested", "alone": 0.75, "epochs": (20, 32, 32, 32)},
-    "alexnet-slimmable": _DENSE | {"scheme": "joint", "epochs": (18,)},
+    "alexnet-slimmable": _SMALL_STEPS | _VARIED | _DENSE | {"scheme": "joint", "epochs": (24,)},
     "resnet20-uniform": _RESNET20 | _DENSE | {"scheme": "single_path"},
     "resnet20-nonuniform": _RESNET20 | _DENSE | {"scheme": "single_path", "plan": "nonuniform"},
     "digits": {
