@@ -146,7 +146,9 @@ def _first_net(config: TrainConfig, ranked: DynamicNet | None, data: Dataset) ->
         images, labels = data.train_images[:RANKING_IMAGES], data.train_labels[:RANKING_IMAGES]
         batches = Batches(images, labels, data.mean, data.std, device=torch.device("cpu"))
         scores = channel_scores(ranked, batches.in_order(RANKING_BATCH))
-        widths = ranked_widths(scores, network, config.ranking_cost, config.ranking_bound)
+        widths = ranked_widths(
+            scores, network, cost=config.ranking_cost, bound=config.ranking_bound, step=config.ranking_step
+        )
         network = replace(network, widths=widths)
     if config.scheme == "alone":
         if config.rung > network.rungs:

@@ -98,6 +98,8 @@ class TrainConfig:
     """non-uniform: epochs of the full network whose channels are ranked"""
     ranking_cost: float = 1.0
     """non-uniform: how much a channel's MACs count against it: score / MACs ** this"""
+    ranking_step: int = 1
+    """non-uniform: channels come so many at a time. Processors pack 4 or 8: a layer of 7 costs more than one of 8"""
     ranking_bound: float = 1.5
     """non-uniform: a layer has at most so many times its uniform channels, and at least that share of them"""
     warm_start: bool = True
@@ -143,6 +145,7 @@ class TrainConfig:
             ("rung", 0, 64),
             ("ranking_epochs", 1, 10**6),
             ("ranking_cost", 0.0, 10.0),
+            ("ranking_step", 1, 64),
             ("ranking_bound", 1.0, 100.0),
             ("seed", 0, 2**32 - 1),
             ("holdout", 0, 10**6),

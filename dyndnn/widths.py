@@ -43,15 +43,16 @@ def channel_scores(net: DynamicNet, batches: Iterable[tuple[Tensor, Tensor]]) ->
 
 
 def ranked_widths(
-    scores: Scores, uniform: NetConfig, cost: float = 1.0, bound: float = 1.5
+    scores: Scores, uniform: NetConfig, *, cost: float = 1.0, bound: float = 1.5, step: int = 1
 ) -> tuple[tuple[int, ...], ...]:
     """Channels per rung and layer, each rung within the MACs of the uniform one; the largest rung is whole.
 
     All channels compete by score / (MACs that one channel of the layer costs) ** `cost`. What scores of a full network
     say of a much smaller one is rough, so a layer has at most `bound` times its uniform channels, at least 1 / `bound`.
+    Below the largest rung a layer's channels are a multiple of `step`, and compete `step` at a time.
     """
     full = uniform.widths[-1]
-    grows = 0 if uniform.connectivity == "slimmable" else 1  # channels by which every layer must grow
+    grows = 0 if uniform.connectivity == "slimmable" else step  # channels by which every layer must grow
     whole = replace(uniform, connectivity="slimmable", widths=(full,))
     price = [macs(whole, 0) / n for n in full]
     if min(full) > 1:
@@ -59,9 +60,9 @@ def ranked_widths(
             macs(whole, 0) - macs(replace(whole, widths=(_add(full, layer, -1),)), 0) for layer in range(len(full))
         ]
     order = sorted(
-        (-score / price[layer] ** cost, layer, place)
-        for layer, of_layer in enumerate(scores)
-        for place, score in enumerate(np.sort(of_layer)[::-1])
+        (-falling[place : place + step].sum() / price[layer] ** cost, layer, place)
+        for layer, falling in enumerate(np.sort(of_layer)[::-1] for of_layer in scores)
+        for place in range(0, len(falling) - step + 1, step)
     )
     rows: list[tuple[int, ...]] = []
     for k, usual in enumerate(uniform.widths[:-1]):
@@ -69,9 +70,9 @@ def ranked_widths(
         least = [max(1, math.ceil(u / bound)) for u in usual]
         if rows:
             least = [max(n, before + grows) for n, before in zip(least, rows[-1], strict=True)]
-        counts, budget = tuple(least), macs(uniform, k)
+        counts, budget = tuple(min(-(-n // step) * step, u) for n, u in zip(least, full, strict=True)), macs(uniform, k)
         for _, layer, place in order:
-            wider = _add(counts, layer, 1)
+            wider = _add(counts, layer, step)
             if place < counts[layer] or wider[layer] > most[layer]:
                 continue
             if macs(replace(uniform, widths=(*rows, wider)), k) <= budget:

@@ -187,17 +187,22 @@ def test_nonuniform_rungs(digits: Dataset, tmp_path: Path, connectivity: str) ->
     assert theirs.net.config.widths[-1] == network.widths[1]
 
 
+@pytest.mark.parametrize(("step", "filled"), [(1, 0.97), (4, 0.9)])
 @pytest.mark.parametrize("cost", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("connectivity", ["slimmable", "nested"])
-def test_the_ranking_keeps_the_best_channels_within_the_budget(connectivity: str, cost: float) -> None:
+def test_the_ranking_keeps_the_best_channels_within_the_budget(
+    connectivity: str, cost: float, step: int, filled: float
+) -> None:
     uniform = TrainConfig(net="resnet20", connectivity=connectivity, channels=(16, 32, 64), scheme="alone").network()  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     scores = [rng.uniform(0, 1 if layer != 5 else 5, n) for layer, n in enumerate(uniform.widths[-1])]
-    widths = ranked_widths(scores, uniform, cost)
+    widths = ranked_widths(scores, uniform, cost=cost, step=step)
+    assert all(n % step == 0 for row in widths for n in row)
     network = replace(uniform, widths=widths)  # refuses rungs that shrink
     for k in range(3):
-        assert 0.97 * macs(uniform, k) <= macs(network, k) <= macs(uniform, k)
-    assert widths[1][5] > uniform.widths[1][5]  # the layer that matters five times as much
+        assert filled * macs(uniform, k) <= macs(network, k) <= macs(uniform, k)
+    if (connectivity, step) != ("nested", 4):  # whose groups have four channels each there
+        assert widths[1][5] > uniform.widths[1][5]  # the layer that matters five times as much
     for row, usual in zip(widths, uniform.widths, strict=True):
         assert all(1 / 1.5 <= n / u <= 1.5 for n, u in zip(row, usual, strict=True))
 
