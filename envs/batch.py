@@ -22,7 +22,7 @@ from hw.types import Profile
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
-NEVER = 2**30  # intervals; a sum of two is a 32-bit number still
+NEVER = 2**62  # intervals; the clock may be added to it
 RATE, DEADLINE, FLOOR, BUDGET, GOAL, MEM, AMBIENT, LOAD = range(8)  # columns of a bank; loads from LOAD on
 
 
@@ -60,8 +60,8 @@ class Bank:
         rows = max(len(k) for k in kept)
         columns = LOAD + scenarios[0].load.shape[1]
         values = np.zeros((columns, len(scenarios), rows), np.float32)
-        self.intervals = np.array([s.n_intervals(interval_s) for s in scenarios], np.int32)
-        change = np.full((len(scenarios), rows), NEVER, np.int32)
+        self.intervals = np.array([s.n_intervals(interval_s) for s in scenarios], np.int64)
+        change = np.full((len(scenarios), rows), NEVER, np.int64)
         for i, s in enumerate(scenarios):
             k = kept[i]
             m = len(k)
@@ -119,9 +119,9 @@ class Batch:
         self._scenario = np.zeros(n, np.intp)
         self._row = np.zeros(n, np.intp)  # into the bank
         self._clock = 0  # intervals since this was made; what follows counts by it
-        self._began = np.zeros(n, np.int32)
-        self._changes_at = np.zeros(n, np.int32)  # when the next row starts
-        self._ends_at = np.zeros(n, np.int32)
+        self._began = np.zeros(n, np.int64)
+        self._changes_at = np.zeros(n, np.int64)  # when the next row starts
+        self._ends_at = np.zeros(n, np.int64)
         self._seeded = False
         self.now = np.zeros((self.bank.values.shape[1], n), np.float32)
         spec = model.spec

@@ -30,7 +30,7 @@ def write_report(
         f"<p><code>{html.escape(command_line())}</code></p>",
         *(f"<p>{html.escape(line)}</p>" for line in sentences(comparison, profile, learned, backend)),
         image(_front(summaries, learned), "Energy per frame against missed frames, a dot per controller"),
-        "<p>Hollow: more than 0.5 % of its intervals below the accuracy floor.</p>",
+        f"<p>Hollow: {FEW_BREACHES:.1%} or more of its intervals below the accuracy floor.</p>",
         _table(summaries, learned),
     ]
     atomic_write_text(path, document(f"{profile.board}: controllers", parts))
