@@ -77,7 +77,6 @@ class Simulator:
         changes_s = [model.switching.rung_s, model.switching.migration_s, *stalls_s]
         self._change_s = np.array(changes_s, np.float32)[:, None]
         self._change_w = constant(model.switching.energy_j / spec.interval_s)
-        self._stretch = constant(model.contention.stall_stretch)
         self._min_share = constant(model.contention.min_share)
         thermal = model.thermal
         self._leakage = [
@@ -254,12 +253,12 @@ class Simulator:
         point = (rung * placements + place) * tables.point_steps + step
         # "clip" only spares a check
         cores, free_cores, streams_per_gbps = tables.placement.take(place, axis=1, mode="clip")
-        compute_s, memory_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
+        compute_s, memory_s, crowded_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
         alone_s = compute_s + memory_s
         busy = reduce(np.add, here * self.busy)
         share = physics.core_share(free_cores, busy, self._min_share)
         crowd = physics.crowd(busy, share.excess, self.mem_gbps * streams_per_gbps)
-        service_s = physics.service_time(compute_s, memory_s, share.share, crowd, self._stretch)
+        service_s = physics.service_time(compute_s, memory_s, crowded_s, share.share, crowd)
         own_s = alone_s
         if self._varies:
             own_s = alone_s * self._pace

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel, leak_scale
-from hw.simulated.physics import level_bounds, trip_points
+from hw.simulated.physics import crowded_time, level_bounds, trip_points
 from hw.types import Profile
 
 F = NDArray[np.float32]
@@ -24,7 +24,8 @@ STREAMS = 2.0  # so many streaming programs fill a unit's memory path: one on an
 class Tables:
     """Arrays by rung (R), placement (P), frequency index (S, padded to the longest clock), unit (U), clock (C)."""
 
-    # (5, R*P*S): compute_s, stall_s, coefficient of variation, network's own W, network's memory W
+    # (6, R*P*S): compute_s, memory_s, s longer for every program that crowds a frame, coefficient of variation,
+    # network's own W, network's memory W
     point: F
     point_steps: int  # S
     flat_points: I  # (2 + C, points): the profile's points as knob indices, other clocks at their lowest
@@ -57,7 +58,7 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     placements = spec.placements
     steps = max(len(c.freqs_hz) for c in spec.clocks)
     shape = (len(profile.rungs), len(placements), steps)
-    point = np.zeros((5, *shape), np.float32)
+    point = np.zeros((6, *shape), np.float32)
     point[0] = 1.0  # padding is never reached; a second keeps divisions finite
     knob_type: np.dtype[Any] = np.dtype(np.int16) if point[0].size <= np.iinfo(np.int16).max else np.dtype(np.int32)
     flat = []
@@ -70,17 +71,17 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         memory = sum(max(0.0, p.rail_power_w[r.name] - idle[r.name]) for r in model.rails if r.w_per_gbps)
         own = max(0.0, p.power_w - idle[p.unit])
         cv = p.latency_std_s / p.latency_mean_s
-        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, cv, own, memory)
+        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, 0.0, cv, own, memory)
         knobs = [p.rung - 1, place] + [0] * len(clock_names)
         knobs[2 + clock_names.index(unit.clock)] = step
         flat.append(knobs)
     for place, (name, _) in enumerate(placements):
         freqs = np.array(spec.clock(spec.unit(name).clock).freqs_hz)
         for rung in range(shape[0]):
-            total = point[0, rung, place, : len(freqs)].astype(float)
-            stall = _constant_part(1.0 / freqs, total)
-            point[1, rung, place, : len(freqs)] = stall
-            point[0, rung, place, : len(freqs)] = total - stall
+            compute_s, memory_s, crowded_s = point[:3, rung, place, : len(freqs)]
+            memory_s[:] = _constant_part(1.0 / freqs, compute_s.astype(float))
+            crowded_s[:] = crowded_time(compute_s, memory_s, model.contention.stall_stretch)
+            compute_s -= memory_s
     power = np.zeros((3, len(model.units), steps), np.float32)
     for i, u in enumerate(model.units):
         clock = spec.clock(u.clock)
