@@ -167,11 +167,12 @@ class Codec:
         # logarithms first, to be taken and clipped together
         np.multiply(seen.rate_hz, self._frame_s, out=out[0])
         np.divide(seen.deadline_s, self._frame_s, out=out[1])
-        np.multiply(out[0], out[1], out=out[2])  # frames that fit into a deadline
         np.divide(seen.energy_budget_j, self._frame_j, out=out[3])
         np.divide(mean, alone, out=out[4])  # how much slower than alone
         np.divide(p95, seen.deadline_s, out=out[5])
-        np.log(out[:6], out=out[:6])
+        np.log(out[:2], out=out[:2])
+        np.add(out[0], out[1], out=out[2])  # frames that fit into a deadline
+        np.log(out[3:6], out=out[3:6])
         within(out[:6], _LOW, _HIGH, out=out[:6])
         np.multiply(alone, seen.rate_hz, out=out[6])
         np.divide(mean, seen.deadline_s, out=out[7])

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import lru_cache, reduce
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -139,20 +139,28 @@ def reward_terms(
     wants_accuracy = as_float(goal)
     e = at_most(as_float(energy_) * per_frame / as_float(energy_budget_j), w.energy_cap)
     # one budget is free where accuracy is the goal, none where energy is
-    energy = at_least(e - wants_accuracy, ZERO) * (wants_accuracy * w.less_for_accuracy - w.energy)
+    weight = wants_accuracy * w.less_for_accuracy
+    weight -= w.energy
+    energy = at_least(e - wants_accuracy, ZERO) * weight
 
     accuracy_, low, high = as_float(accuracy), as_float(accuracy_lo), as_float(accuracy_hi)
     short = as_float(accuracy_min) - accuracy_
-    fine = as_float(short > w.tolerance) * (w.breach + w.shortfall * short)
+    fine = w.shortfall * short
+    fine += w.breach
+    fine *= short > w.tolerance
     span = high - low + (high <= low)  # a ladder of one rung has nothing to gain: 0 / 1
     gain = wants_accuracy * (accuracy_ - low) / span
+    late = as_float(missed) * per_frame
+    late *= w.missing
+    warmth = at_least(as_float(temp_c) - w.hot_c, ZERO)
+    warmth *= w.warmth
 
     return {
         "energy": energy,
-        "deadline": as_float(missed) * per_frame * w.missing,
+        "deadline": late,
         "accuracy": gain - fine,
         "switching": w.switching @ as_float(switched),
-        "heat": at_least(as_float(temp_c) - w.hot_c, ZERO) * w.warmth + w.throttling * as_float(throttled),
+        "heat": warmth + w.throttling * as_float(throttled),
     }
 
 
@@ -170,7 +178,7 @@ def lane_terms(
     return reward_terms(
         frames=interval.frames,
         missed=interval.missed,
-        energy_j=reduce(np.add, interval.energy_j),
+        energy_j=np.add.reduce(interval.energy_j, axis=0),
         energy_budget_j=energy_budget_j,
         accuracy=accuracy,
         accuracy_min=accuracy_min,

@@ -140,5 +140,6 @@ def read_temperature(temp_c: F, step_c: float) -> F:
     """A thermal sensor's reading: whole steps, rounded down as the kernel does."""
     if step_c <= 0:
         return temp_c
-    whole: F = np.floor(temp_c * (1.0 / step_c)) * step_c
+    whole: F = np.floor(temp_c * (1.0 / step_c))
+    whole *= step_c
     return whole

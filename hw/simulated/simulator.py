@@ -222,6 +222,12 @@ class Simulator:
             np.minimum(asked, limit, out=asked)
         return granted, throttled
 
+    def _temperature(self) -> F:
+        """Of the hottest sensor (deg C), (n,), exactly."""
+        temp_c: F = self.ambient_c + self._heat[0]
+        temp_c += self._heat[1]
+        return temp_c
+
     def step(self, knobs: NDArray[np.integer[Any]], rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
         tables, interval_s, units = self.tables, self._interval_s, self._units
@@ -245,12 +251,18 @@ class Simulator:
         here[0] = ONE
         step = steps[0]
         for u, (last_before, first) in enumerate(tables.unit_starts, 1):
-            reached = within(place, last_before, first) - last_before  # 1 from this unit's placements on
+            reached = within(place, last_before, first)
+            reached -= last_before  # 1 from this unit's placements on
             here[u] = reached
             here[u - 1] -= here[u]
-            step = step + reached * (steps[u] - step)
+            reached *= steps[u] - step
+            reached += step
+            step = reached
         placements = tables.placement.shape[1]
-        point = (rung * placements + place) * tables.point_steps + step
+        point = rung * placements
+        point += place
+        point *= tables.point_steps
+        point += step
         # "clip" only spares a check
         cores, free_cores, streams_per_gbps = tables.placement.take(place, axis=1, mode="clip")
         compute_s, memory_s, crowded_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
@@ -264,24 +276,33 @@ class Simulator:
             own_s = alone_s * self._pace
             service_s *= self._pace
         # spread of the mean over the interval's frames
-        spread = cv / np.sqrt(at_least(rate_hz * interval_s, ONE))
-        service_s *= at_least(ONE + jitter * spread, physics.HALF)
+        frames = rate_hz * interval_s
+        jitter *= cv
+        jitter /= np.sqrt(at_least(frames, ONE, out=frames), out=frames)
+        jitter += ONE
+        service_s *= at_least(jitter, physics.HALF, out=jitter)
 
         # the queue
-        backlog_s = self._queued * service_s + stall_s
+        backlog_s = self._queued * service_s
+        backlog_s += stall_s
         queue = physics.serve(backlog_s, self._phase, service_s, cv, rate_hz, deadline_s, interval_s)
         self._queued = queue.backlog_s / service_s
         self._phase = queue.phase
-        dropped = np.floor(queue.dropped + coin)  # expected counts rounded to whole frames without bias
-        missed = np.minimum(np.floor(queue.missed + coin), queue.arrived)
-        served = at_least(queue.arrived - dropped, ZERO)
+        dropped, missed = queue.dropped, queue.missed
+        for expected in (dropped, missed):  # rounded to whole frames without bias
+            expected += coin
+            np.floor(expected, out=expected)
+        np.minimum(missed, queue.arrived, out=missed)
+        served = queue.arrived - dropped
+        at_least(served, ZERO, out=served)
         nothing = (served < physics.HALF).nonzero()[0]
         queue.latency_mean_s[nothing] = queue.latency_p95_s[nothing] = np.nan
 
         # power
         on = queue.busy_s * self._per_s
-        working = on * (own_s / service_s)
-        temp_c = self.ambient_c + self._heat[0] + self._heat[1]
+        working = own_s / service_s
+        working *= on
+        temp_c = self._temperature()
         unit_powers = tables.power.take(steps + tables.power_start, axis=1, mode="clip")
         if self._varies:
             unit_powers *= self._power_scale[:, None]
@@ -289,12 +310,14 @@ class Simulator:
         cluster_w, leak_w, core_w = unit_powers
         on_here = here * on
         load = at_most(self.busy, ONE)
-        naps = here * (self._nap * served)
+        naps = self._nap * served
+        naps *= here
         if self._stays is not None:
             naps += self._stays
         powered = physics.powered_share(load, on_here, naps)
-        yielded = at_least(share.excess - physics.HALF, ZERO)
-        background = self.busy - on_here * yielded
+        yielded = share.excess - physics.HALF
+        background = on_here * at_least(yielded, ZERO, out=yielded)
+        np.subtract(self.busy, background, out=background)
         watts = np.empty((self._rails, self.n), np.float32)
         unit_w = watts[:units]
         for u, (law, coefficient) in enumerate(self._leakage):
@@ -302,10 +325,21 @@ class Simulator:
         unit_w += cluster_w  # less what a powered-down cluster draws
         unit_w *= powered
         unit_w += self._off_w
-        unit_w += core_w * background
-        unit_w += here * (own_w * working + (stall_s > ZERO) * self._change_w)
-        utilisation = at_most((background + on_here * cores) * tables.per_core, ONE)
-        peak: F = np.multiply(here, on + (ONE - on) * share.excess)
+        core_w *= background
+        unit_w += core_w
+        own_w *= working
+        own_w += (stall_s > ZERO) * self._change_w
+        unit_w += here * own_w
+        memory_w *= working
+        utilisation = on_here
+        utilisation *= cores
+        utilisation += background
+        utilisation *= tables.per_core
+        at_most(utilisation, ONE, out=utilisation)
+        busiest = ONE - on
+        busiest *= share.excess
+        busiest += on
+        peak: F = np.multiply(here, busiest)
         np.maximum(peak, load, out=peak)
         for row, law_of, rail in zip(watts[units:], self._rail_laws, self.model.rails, strict=True):
             base_w, w_per_gbps, per_k, active_w = law_of
@@ -317,18 +351,19 @@ class Simulator:
             if rail.per_k:
                 row *= physics.leakage_exponential(temp_c, per_k)
             if rail.w_per_gbps:
-                row += memory_w * working
+                row += memory_w
 
         # heat
-        decay1, decay2, offset, r1, r2, r_spot, calm_from_c, calm_to_c = self._thermal
-        total_w = reduce(np.add, watts)
-        fast_k = r1 * total_w
+        *_, offset_k, _, _, spot_k_per_w, calm_from_c, calm_to_c = self._thermal
+        gained_k = self._thermal[3:5] * np.add.reduce(watts, axis=0)
         if self._spot is not None:
-            most_w = tables.spot_w.take(steps[self._spot], mode="clip")
-            fast_k += r_spot * np.minimum(watts[self._spot], most_w)
-        self._heat[0] = physics.relax(self._heat[0], fast_k, decay1)
-        self._heat[1] = physics.relax(self._heat[1], r2 * total_w + offset, decay2)
-        exact_temp_c = self.ambient_c + self._heat[0] + self._heat[1]
+            spot_w = tables.spot_w.take(steps[self._spot], mode="clip")
+            np.minimum(spot_w, watts[self._spot], out=spot_w)
+            spot_w *= spot_k_per_w
+            gained_k[0] += spot_w
+        gained_k[1] += offset_k
+        self._heat = physics.relax(self._heat, gained_k, self._thermal[:2])
+        exact_temp_c = self._temperature()
         fan = self._levels[0]
         turned = ((exact_temp_c < calm_from_c) | (exact_temp_c >= calm_to_c)).nonzero()[0]
         if turned.size:

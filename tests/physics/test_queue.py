@@ -200,3 +200,13 @@ def test_no_frames_no_work() -> None:
     assert totals.arrived[0] == 10
     assert totals.missed[0] == pytest.approx(0, abs=1e-3)
     assert totals.busy_s[0] == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_deadline_cut_to_a_thousandth_of_the_backlog() -> None:
+    """Whatever the demand becomes, counts stay numbers: frames behind hundreds of others are all too late."""
+    service_s, deadline_s = np.float32([9e-5, 1.6e-3, 4e-4]), np.float32([2.4e-4, 2.8e-3, 1.2e-3])
+    backlog_s, rate_hz = np.float32([1.38, 1.69, 1.15]), np.float32([144.0, 81.0, 54.0])
+    interval_s, phase, cv = np.float32(INTERVAL_S), np.full(3, PHASE, np.float32), np.zeros(3, np.float32)
+    queue = physics.serve(backlog_s, phase, service_s, cv, rate_hz, deadline_s, interval_s)
+    assert queue.missed.tolist() == queue.dropped.tolist() == queue.arrived.tolist() == [72.0, 41.0, 27.0]
+    assert all(np.isfinite(told).all() for told in queue)
