@@ -142,8 +142,7 @@ class Simulator:
         self._phase[index] = 0
         if self._varies:
             self._make_boards(index)
-        self._levels[:, index] = 0
-        self._settle(index)
+        self._settle(index, np.zeros((2, index.size), np.uint8))
         self._heat[:, index] = self._idle_heat[:, None]
         self._before_w[:, index] = self._idle_w / self._rails
         self.busy[:, index] = 0
@@ -163,12 +162,16 @@ class Simulator:
         self._pace[index] = pace
         self._gain[:, index] = 1 + np.float32(self.model.sensor.gain_std) * noise.normal(bits[4:])
 
-    def _settle(self, lanes: I) -> None:
-        """Bring what these lanes' fans and caps mean up to their levels."""
-        fan, cap = self._levels.take(lanes, axis=1)
+    def _settle(self, lanes: I, levels: NDArray[np.uint8]) -> None:
+        """Bring these lanes' fans and caps to their levels (2, lanes), and what follows from them."""
+        fan, cap = levels
         thermal = self.tables.thermal.take(fan * self.tables.caps.shape[1] + cap, axis=1)
         thermal[RESISTANCES] *= self._heat_scale.take(lanes)
-        self._thermal[:, lanes] = thermal
+        # row by row is faster than all rows at once
+        for row, level in zip(self._levels, levels, strict=True):
+            row[lanes] = level
+        for parameter, value in zip(self._thermal, thermal, strict=True):
+            parameter[lanes] = value
         self._hot = bool(self._levels[1].max())
 
     def fork(self, lane: int, n: int) -> Simulator:
@@ -369,8 +372,7 @@ class Simulator:
         if turned.size:
             now = physics.hysteresis(self._levels.take(turned, axis=1), exact_temp_c.take(turned), tables.trips)
             self._levels = self._levels.copy()
-            self._levels[:, turned] = now
-            self._settle(turned)
+            self._settle(turned, now)
 
         # what the meters make of it
         sensor = self.model.sensor
