@@ -273,11 +273,6 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     return Queue(arrived, dropped, missed, mean, p95, busy, backlog, next_phase)
 
 
-def dynamic_power(capacitance_f: F | np.float32, v2f: F) -> F:
-    """`C V^2 f` (W)."""
-    return capacitance_f * v2f
-
-
 def powered_share(busy_background: F, busy_network: F, naps: F) -> F:
     """Share of the interval (0..1) in which a cluster is powered; the background's at most 1.
 

@@ -85,16 +85,22 @@ class Simulator:
             else (physics.leakage_exponential, constant(u.leak_per_k))
             for u in model.units
         ]
-        self._off_w = np.array([[u.off_w] for u in model.units], np.float32)
+        of_units = [[[u.cluster_nf], [u.background_nf], [u.off_w]] for u in model.units]
+        self._cluster_nf, self._core_nf, self._off_w = np.array(of_units, np.float32).swapaxes(0, 1).copy()
         # a cluster that never powers down; for others it is put off after every frame: share of the interval, per frame
         stays = np.array([[math.isinf(u.off_after_s)] for u in model.units], np.float32)
         self._stays = stays if stays.any() else None
         self._nap = np.array([[min(u.off_after_s, 1e3) / spec.interval_s] for u in model.units], np.float32)
         self._rail_laws = [[constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k, r.active_w)] for r in model.rails]
         self._spot = [u.name for u in spec.units].index(thermal.spot_unit) if thermal.spot_unit else None
+        self._spot_nf = constant(thermal.spot_nf)
         idle = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0)
         self._idle_w = np.float32(sum(idle.values()))
-        spot_w = min(idle[thermal.spot_unit], tables.spot_w[0]) if thermal.spot_unit else 0.0
+        spot_w = 0.0
+        if self._spot is not None:
+            spot_w = min(
+                idle[thermal.spot_unit], float(self._spot_nf * tables.power[0, tables.power_start[self._spot, 0]])
+            )
         decay1, decay2, offset, r1, r2, r_spot, *_ = tables.thermal[:, 0]
         gained_k = np.array([r1 * self._idle_w + r_spot * spot_w, r2 * self._idle_w + offset], np.float32)
         self._idle_heat = gained_k / (1 - np.array([decay1, decay2], np.float32))
@@ -112,8 +118,8 @@ class Simulator:
         self._thermal = np.zeros((len(tables.thermal), n), np.float32)  # what the levels mean, see `_settle`
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
-        # how this board differs from the model: cluster's power, leakage, power of busy cores; K/W; latency
-        self._power_scale = np.ones((3, n), np.float32)
+        # how this board differs from the model: V^2, leakage; K/W; latency
+        self._power_scale = np.ones((2, n), np.float32)
         self._heat_scale = np.ones(n, np.float32)
         self._pace = np.ones(n, np.float32)
         self.busy = np.zeros((self._units, n), np.float32)
@@ -157,7 +163,7 @@ class Simulator:
         volts = variation.volts_low + noise.uniform(bits[0]) * (variation.volts_high - variation.volts_low)
         deviations = np.array([[variation.leak_std], [variation.heat_std], [variation.latency_std]], np.float32)
         leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:4]))
-        self._power_scale[:, index] = np.stack([volts * volts, volts * leakage, volts * volts])
+        self._power_scale[:, index] = np.stack([volts * volts, volts * leakage])
         self._heat_scale[index] = heat
         self._pace[index] = pace
         self._gain[:, index] = 1 + np.float32(self.model.sensor.gain_std) * noise.normal(bits[4:])
@@ -309,8 +315,8 @@ class Simulator:
         unit_powers = tables.power.take(steps + tables.power_start, axis=1, mode="clip")
         if self._varies:
             unit_powers *= self._power_scale[:, None]
-            own_w *= self._power_scale[2]
-        cluster_w, leak_w, core_w = unit_powers
+            own_w *= self._power_scale[0]
+        v2f, leak_w = unit_powers
         on_here = here * on
         load = at_most(self.busy, ONE)
         naps = self._nap * served
@@ -325,9 +331,11 @@ class Simulator:
         unit_w = watts[:units]
         for u, (law, coefficient) in enumerate(self._leakage):
             np.multiply(leak_w[u], law(temp_c, coefficient), out=unit_w[u])
-        unit_w += cluster_w  # less what a powered-down cluster draws
+        unit_w += self._cluster_nf * v2f
+        unit_w -= self._off_w
         unit_w *= powered
         unit_w += self._off_w
+        core_w = self._core_nf * v2f
         core_w *= background
         unit_w += core_w
         own_w *= working
@@ -360,7 +368,7 @@ class Simulator:
         *_, offset_k, _, _, spot_k_per_w, calm_from_c, calm_to_c = self._thermal
         gained_k = self._thermal[3:5] * np.add.reduce(watts, axis=0)
         if self._spot is not None:
-            spot_w = tables.spot_w.take(steps[self._spot], mode="clip")
+            spot_w = self._spot_nf * v2f[self._spot]
             np.minimum(spot_w, watts[self._spot], out=spot_w)
             spot_w *= spot_k_per_w
             gained_k[0] += spot_w

@@ -35,8 +35,7 @@ class Tables:
     unit_starts: list[tuple[K, K]]  # (U - 1,): a unit's first placement after the one before it
     per_core: F  # (U, 1): 1 over the unit's cores
     unit_clock: tuple[int, ...]
-    # (3, U*S), unit by unit: cluster's dynamic W above off, leakage W at 50 C, dynamic W of a busy core
-    power: F
+    power: F  # (2, U*S), unit by unit: V^2 f (W per nF), leakage W at 50 C
     power_start: K  # (U, 1): where a unit's columns start
     caps: K  # (C, cap levels): highest frequency index at a throttle level
     trips: F  # of the fan and of the caps, see `physics.trip_points`
@@ -44,7 +43,6 @@ class Tables:
     # and by RESISTANCES (K/W: R1, R2, the spot's); and from where to where (deg C) both levels stay
     thermal: F
     unmetered_w: F  # (levels,): rest of the board and fan, on no meter
-    spot_w: F  # (S,): what one core of the spot's unit can draw at most; empty where the board has no spot
 
 
 def build_tables(model: BoardModel, profile: Profile) -> Tables:
@@ -82,13 +80,11 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
             memory_s[:] = _constant_part(1.0 / freqs, compute_s.astype(float))
             crowded_s[:] = crowded_time(compute_s, memory_s, model.contention.stall_stretch)
             compute_s -= memory_s
-    power = np.zeros((3, len(model.units), steps), np.float32)
+    power = np.zeros((2, len(model.units), steps), np.float32)
     for i, u in enumerate(model.units):
         clock = spec.clock(u.clock)
-        volts, hertz = np.array(clock.volts), np.array(clock.freqs_hz)
-        power[0, i, : len(volts)] = u.cluster_nf * 1e-9 * volts**2 * hertz - u.off_w
-        power[1, i, : len(volts)] = [leak_scale(u, v) for v in clock.volts]
-        power[2, i, : len(volts)] = u.background_nf * 1e-9 * volts**2 * hertz
+        power[0, i, : len(clock.volts)] = 1e-9 * np.array(clock.volts) ** 2 * np.array(clock.freqs_hz)
+        power[1, i, : len(clock.volts)] = [leak_scale(u, v) for v in clock.volts]
     fan_trips_c = model.thermal.fan_trips_c
     trips = trip_points(
         (fan_trips_c, [model.thermal.fan_hysteresis_k] * len(fan_trips_c)),
@@ -124,22 +120,13 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         unit_starts=[(np.array(k - 1, knob_type), np.array(k, knob_type)) for k in unit_starts],
         per_core=np.array([[1 / u.cores] for u in spec.units], np.float32),
         unit_clock=tuple(clock_names.index(u.clock) for u in spec.units),
-        power=power.reshape(3, -1),
+        power=power.reshape(2, -1),
         power_start=np.arange(0, power[0].size, steps).astype(knob_type)[:, None],
         caps=np.array(caps, knob_type),
         trips=trips,
         thermal=np.array(thermal, np.float32).T.copy(),
         unmetered_w=np.array([model.board_base_w + duty * model.fan_w for duty in model.thermal.fan_duty], np.float32),
-        spot_w=_spot_w(model),
     )
-
-
-def _spot_w(model: BoardModel) -> F:
-    if not model.thermal.spot_unit:
-        return np.zeros(0, np.float32)
-    clock = model.spec.clock(model.spec.unit(model.thermal.spot_unit).clock)
-    volts, hertz = np.array(clock.volts), np.array(clock.freqs_hz)
-    return np.asarray(model.thermal.spot_nf * 1e-9 * volts**2 * hertz, np.float32)
 
 
 def _constant_part(inverse_hz: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
