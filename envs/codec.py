@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from hw.clip import ONE, at_least, at_most, constant, within
+from hw.clip import HALF, ONE, at_least, at_most, constant, within
 from hw.errors import InputError
 from hw.profile import need_power
 from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
@@ -21,7 +21,7 @@ from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 ActionView = Literal["multi", "flat"]
-_HALF, _PER_50_K, _THREE = constant(0.5), constant(0.02), constant(3.0)
+_PER_50_K, _THREE = constant(0.02), constant(3.0)
 _LOW, _HIGH = constant(-4.0), constant(4.0)  # of an observation
 _LEAST_W, _MOST_W = constant(0.01), constant(2980.0)  # half a logarithm of the most is 4
 FLOOR_TOLERANCE = 1e-6  # single precision must not turn a met floor into a breach
@@ -156,7 +156,7 @@ class Codec:
         out = np.empty((self.observation_size, n), np.float32)
         rung, place = seen.granted[0], seen.granted[1]
         alone = self.alone_s(seen.granted) if seen.alone_s is None else seen.alone_s
-        served = seen.frames - seen.dropped > _HALF
+        served = seen.frames - seen.dropped > HALF
         mean, p95 = seen.latency_mean_s, seen.latency_p95_s
         idle = (~served).nonzero()[0]
         if idle.size:
@@ -182,7 +182,7 @@ class Codec:
         np.divide(seen.energy_j, self._interval_s, out=watts)
         within(watts, _LEAST_W, _MOST_W, out=watts)
         np.log(watts, out=watts)
-        watts *= _HALF
+        watts *= HALF
         if any(map(math.isnan, watts[:, 0].tolist())):  # a missing meter is missing on every board of a model
             np.nan_to_num(watts, copy=False)
 

@@ -27,7 +27,7 @@ def constant(value: float) -> NDArray[np.float32]:
     return np.array(value, np.float32)
 
 
-ZERO, ONE = constant(0.0), constant(1.0)
+ZERO, HALF, ONE = constant(0.0), constant(0.5), constant(1.0)
 _LOWEST, _HIGHEST = constant(-np.inf), constant(np.inf)
 
 

@@ -7,7 +7,6 @@ through each. What a controller may see is the measured part of an `Interval`; t
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any, NamedTuple
@@ -16,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.boardfile import BoardModel
-from hw.clip import ONE, ZERO, at_least, at_most, constant, within
+from hw.clip import HALF, ONE, ZERO, at_least, at_most, constant, within
 from hw.simulated import noise, physics
+from hw.simulated.heat import Heat
+from hw.simulated.power import Power
+from hw.simulated.queue import serve
 from hw.simulated.sensor import read_energy, read_temperature
-from hw.simulated.tables import RESISTANCES, K, build_tables
+from hw.simulated.tables import K, build_tables
 from hw.types import Profile
 
 F = NDArray[np.float32]
@@ -78,32 +80,7 @@ class Simulator:
         self._change_s = np.array(changes_s, np.float32)[:, None]
         self._change_w = constant(model.switching.energy_j / spec.interval_s)
         self._min_share = constant(model.contention.min_share)
-        thermal = model.thermal
-        self._leakage = [
-            (physics.leakage_arrhenius, constant(u.leak_activation_k))
-            if u.leak_activation_k
-            else (physics.leakage_exponential, constant(u.leak_per_k))
-            for u in model.units
-        ]
-        of_units = [[[u.cluster_nf], [u.background_nf], [u.off_w]] for u in model.units]
-        self._cluster_nf, self._core_nf, self._off_w = np.array(of_units, np.float32).swapaxes(0, 1).copy()
-        # a cluster that never powers down; for others it is put off after every frame: share of the interval, per frame
-        stays = np.array([[math.isinf(u.off_after_s)] for u in model.units], np.float32)
-        self._stays = stays if stays.any() else None
-        self._nap = np.array([[min(u.off_after_s, 1e3) / spec.interval_s] for u in model.units], np.float32)
-        self._rail_laws = [[constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k, r.active_w)] for r in model.rails]
-        self._spot = [u.name for u in spec.units].index(thermal.spot_unit) if thermal.spot_unit else None
-        self._spot_nf = constant(thermal.spot_nf)
-        idle = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, 45.0)
-        self._idle_w = np.float32(sum(idle.values()))
-        spot_w = 0.0
-        if self._spot is not None:
-            spot_w = min(
-                idle[thermal.spot_unit], float(self._spot_nf * tables.power[0, tables.power_start[self._spot, 0]])
-            )
-        decay1, decay2, offset, r1, r2, r_spot, *_ = tables.thermal[:, 0]
-        gained_k = np.array([r1 * self._idle_w + r_spot * spot_w, r2 * self._idle_w + offset], np.float32)
-        self._idle_heat = gained_k / (1 - np.array([decay1, decay2], np.float32))
+        self._power, self._heat = Power(model, tables), Heat(model, tables, n)
         clocks = tables.unit_clock
         in_order = clocks == tuple(range(self._clocks))
         self._unit_rows: slice | list[int] = slice(2, None) if in_order else [2 + c for c in clocks]
@@ -112,15 +89,10 @@ class Simulator:
         self.granted = np.repeat(self.initial_knobs[:, None], n, axis=1)
         self._queued = np.zeros(n, np.float32)  # backlog in frames
         self._phase = np.zeros(n, np.float32)
-        self._heat = np.zeros((2, n), np.float32)
-        self._levels = np.zeros((2, n), np.uint8)  # of the fan and of the kernel's caps
-        self._hot = False  # whether there is a cap anywhere
-        self._thermal = np.zeros((len(tables.thermal), n), np.float32)  # what the levels mean, see `_settle`
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
-        # how this board differs from the model: V^2, leakage; K/W; latency
+        # how this board differs from the model: V^2, leakage; latency; and heat's resistances
         self._power_scale = np.ones((2, n), np.float32)
-        self._heat_scale = np.ones(n, np.float32)
         self._pace = np.ones(n, np.float32)
         self.busy = np.zeros((self._units, n), np.float32)
         self.mem_gbps = np.zeros(n, np.float32)
@@ -138,7 +110,7 @@ class Simulator:
         if index.size == 0:
             return
         # what was handed out or in keeps what it holds
-        for name in ("granted", "_before_w", "_levels", "_noise", "busy", "mem_gbps", "ambient_c"):
+        for name in ("granted", "_before_w", "_noise", "busy", "mem_gbps", "ambient_c"):
             setattr(self, name, getattr(self, name).copy())
         for k, lane in enumerate(index if seeds is not None else ()):
             if seeds is not None and seeds[k] is not None:
@@ -148,9 +120,8 @@ class Simulator:
         self._phase[index] = 0
         if self._varies:
             self._make_boards(index)
-        self._settle(index, np.zeros((2, index.size), np.uint8))
-        self._heat[:, index] = self._idle_heat[:, None]
-        self._before_w[:, index] = self._idle_w / self._rails
+        self._heat.reset(index)
+        self._before_w[:, index] = self._heat.idle_w / self._rails
         self.busy[:, index] = 0
         self.mem_gbps[index] = 0
         self.ambient_c[index] = 25.0
@@ -164,36 +135,24 @@ class Simulator:
         deviations = np.array([[variation.leak_std], [variation.heat_std], [variation.latency_std]], np.float32)
         leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:4]))
         self._power_scale[:, index] = np.stack([volts * volts, volts * leakage])
-        self._heat_scale[index] = heat
+        self._heat.scale[index] = heat
         self._pace[index] = pace
         self._gain[:, index] = 1 + np.float32(self.model.sensor.gain_std) * noise.normal(bits[4:])
-
-    def _settle(self, lanes: I, levels: NDArray[np.uint8]) -> None:
-        """Bring these lanes' fans and caps to their levels (2, lanes), and what follows from them."""
-        fan, cap = levels
-        thermal = self.tables.thermal.take(fan * self.tables.caps.shape[1] + cap, axis=1)
-        thermal[RESISTANCES] *= self._heat_scale.take(lanes)
-        # row by row is faster than all rows at once
-        for row, level in zip(self._levels, levels, strict=True):
-            row[lanes] = level
-        for parameter, value in zip(self._thermal, thermal, strict=True):
-            parameter[lanes] = value
-        self._hot = bool(self._levels[1].max())
 
     def fork(self, lane: int, n: int) -> Simulator:
         """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
-        twin.n = n
-        for name in ("_noise", "_queued", "_phase", "mem_gbps", "ambient_c", "_heat_scale", "_pace"):
+        twin.n, twin._heat = n, self._heat.fork(lane, n)
+        for name in ("_noise", "_queued", "_phase", "mem_gbps", "ambient_c", "_pace"):
             setattr(twin, name, np.repeat(getattr(self, name)[lane : lane + 1], n, axis=0))
-        for name in ("granted", "_heat", "_before_w", "_gain", "_levels", "_thermal", "busy", "_power_scale"):
+        for name in ("granted", "_before_w", "_gain", "busy", "_power_scale"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
         return twin
 
     @property
     def start_temp_c(self) -> float:
         """Temperature of a board just reset (deg C), as its sensor shows it."""
-        exact = np.float32(25.0) + self._idle_heat.sum()
+        exact = np.float32(25.0) + self._heat.idle_k.sum()
         return float(read_temperature(exact, self.model.sensor.temp_step_c))
 
     @property
@@ -221,22 +180,6 @@ class Simulator:
         """What the rest of the board and the fan drew in an interval (W), (n,); it is on no meter."""
         return self.tables.unmetered_w.take(interval.fan)
 
-    def _grant(self, knobs: NDArray[np.integer[Any]]) -> tuple[K, NDArray[np.bool_]]:
-        """What the kernel grants of (2 + clocks, n) knobs, and whom it throttled (n,)."""
-        granted: K = np.array(knobs, self.granted.dtype, order="C")
-        throttled = np.zeros(self.n, np.bool_)
-        if self._hot:
-            asked, limit = granted[2:], self.tables.caps.take(self._levels[1], axis=1, mode="clip")
-            np.logical_or.reduce(asked > limit, axis=0, out=throttled)
-            np.minimum(asked, limit, out=asked)
-        return granted, throttled
-
-    def _temperature(self) -> F:
-        """Of the hottest sensor (deg C), (n,), exactly."""
-        temp_c: F = self.ambient_c + self._heat[0]
-        temp_c += self._heat[1]
-        return temp_c
-
     def step(self, knobs: NDArray[np.integer[Any]], rate_hz: F, deadline_s: F) -> Interval:
         """Set (2 + clocks, n) knob indices, serve one interval of the demanded rate (Hz) and deadline (s)."""
         tables, interval_s, units = self.tables, self._interval_s, self._units
@@ -245,7 +188,8 @@ class Simulator:
         jitter, coin = noise.normal(bits), noise.uniform(bits)
 
         # what the kernel grants, and what the change costs
-        granted, throttled = self._grant(knobs)
+        granted: K = np.array(knobs, self.granted.dtype, order="C")
+        throttled = self._heat.cap(granted[2:])
         changed = (granted != self.granted).astype(np.float32)
         self.granted = granted
         stall_s = np.add.reduce(changed * self._change_s, axis=0)
@@ -289,12 +233,12 @@ class Simulator:
         jitter *= cv
         jitter /= np.sqrt(at_least(frames, ONE, out=frames), out=frames)
         jitter += ONE
-        service_s *= at_least(jitter, physics.HALF, out=jitter)
+        service_s *= at_least(jitter, HALF, out=jitter)
 
         # the queue
         backlog_s = self._queued * service_s
         backlog_s += stall_s
-        queue = physics.serve(backlog_s, self._phase, service_s, cv, rate_hz, deadline_s, interval_s)
+        queue = serve(backlog_s, self._phase, service_s, cv, rate_hz, deadline_s, interval_s)
         self._queued = queue.backlog_s / service_s
         self._phase = queue.phase
         dropped, missed = queue.dropped, queue.missed
@@ -304,44 +248,17 @@ class Simulator:
         np.minimum(missed, queue.arrived, out=missed)
         served = queue.arrived - dropped
         at_least(served, ZERO, out=served)
-        nothing = (served < physics.HALF).nonzero()[0]
+        nothing = (served < HALF).nonzero()[0]
         queue.latency_mean_s[nothing] = queue.latency_p95_s[nothing] = np.nan
 
-        # power
+        # what runs where: the network, background work
         on = queue.busy_s * self._per_s
-        working = own_s / service_s
-        working *= on
-        temp_c = self._temperature()
-        unit_powers = tables.power.take(steps + tables.power_start, axis=1, mode="clip")
-        if self._varies:
-            unit_powers *= self._power_scale[:, None]
-            own_w *= self._power_scale[0]
-        v2f, leak_w = unit_powers
         on_here = here * on
         load = at_most(self.busy, ONE)
-        naps = self._nap * served
-        naps *= here
-        if self._stays is not None:
-            naps += self._stays
-        powered = physics.powered_share(load, on_here, naps)
-        yielded = share.excess - physics.HALF
+        powered = self._power.powered(load, on_here, here, served)
+        yielded = share.excess - HALF
         background = on_here * at_least(yielded, ZERO, out=yielded)
         np.subtract(self.busy, background, out=background)
-        watts = np.empty((self._rails, self.n), np.float32)
-        unit_w = watts[:units]
-        for u, (law, coefficient) in enumerate(self._leakage):
-            np.multiply(leak_w[u], law(temp_c, coefficient), out=unit_w[u])
-        unit_w += self._cluster_nf * v2f
-        unit_w -= self._off_w
-        unit_w *= powered
-        unit_w += self._off_w
-        core_w = self._core_nf * v2f
-        core_w *= background
-        unit_w += core_w
-        own_w *= working
-        own_w += (stall_s > ZERO) * self._change_w
-        unit_w += here * own_w
-        memory_w *= working
         utilisation = on_here
         utilisation *= cores
         utilisation += background
@@ -352,35 +269,31 @@ class Simulator:
         busiest += on
         peak: F = np.multiply(here, busiest)
         np.maximum(peak, load, out=peak)
-        for row, law_of, rail in zip(watts[units:], self._rail_laws, self.model.rails, strict=True):
-            base_w, w_per_gbps, per_k, active_w = law_of
-            row[:] = base_w
-            if rail.active_w:
-                row += active_w * peak.max(axis=0)
-            if rail.w_per_gbps:
-                row += w_per_gbps * self.mem_gbps
-            if rail.per_k:
-                row *= physics.leakage_exponential(temp_c, per_k)
-            if rail.w_per_gbps:
-                row += memory_w
 
-        # heat
-        *_, offset_k, _, _, spot_k_per_w, calm_from_c, calm_to_c = self._thermal
-        gained_k = self._thermal[3:5] * np.add.reduce(watts, axis=0)
-        if self._spot is not None:
-            spot_w = self._spot_nf * v2f[self._spot]
-            np.minimum(spot_w, watts[self._spot], out=spot_w)
-            spot_w *= spot_k_per_w
-            gained_k[0] += spot_w
-        gained_k[1] += offset_k
-        self._heat = physics.relax(self._heat, gained_k, self._thermal[:2])
-        exact_temp_c = self._temperature()
-        fan = self._levels[0]
-        turned = ((exact_temp_c < calm_from_c) | (exact_temp_c >= calm_to_c)).nonzero()[0]
-        if turned.size:
-            now = physics.hysteresis(self._levels.take(turned, axis=1), exact_temp_c.take(turned), tables.trips)
-            self._levels = self._levels.copy()
-            self._settle(turned, now)
+        # power and heat
+        working = own_s / service_s
+        working *= on
+        memory_w *= working
+        clocks = self._power.clocks(steps)
+        if self._varies:
+            clocks *= self._power_scale[:, None]
+            own_w *= self._power_scale[0]
+        own_w *= working
+        own_w += (stall_s > ZERO) * self._change_w
+        v2f, leak_w = clocks
+        watts = self._power.draw(
+            v2f,
+            leak_w,
+            self._heat.temperature(self.ambient_c),
+            powered=powered,
+            background=background,
+            network_w=here * own_w,
+            peak=peak,
+            mem_gbps=self.mem_gbps,
+            network_mem_w=memory_w,
+        )
+        fan = self._heat.fan
+        exact_temp_c = self._heat.warm(watts, v2f, self.ambient_c)
 
         # what the meters make of it
         sensor = self.model.sensor

@@ -1,4 +1,4 @@
-"""The queue as anybody would write it down, frame by frame: what `physics.serve` must agree with."""
+"""The queue as anybody would write it down, frame by frame: what `hw.simulated.queue.serve` must agree with."""
 
 from __future__ import annotations
 

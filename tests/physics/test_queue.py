@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hw.simulated import physics
+from hw.simulated.queue import Queue, serve
 from tests.physics.reference_queue import Outcome, reference_queue
 
 Floats = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ class Totals:
     def __init__(self, cells: int) -> None:
         self.arrived, self.dropped, self.missed, self.latency_s, self.busy_s = np.zeros((5, cells))
 
-    def add(self, queue: physics.Queue) -> None:
+    def add(self, queue: Queue) -> None:
         served = queue.arrived - queue.dropped
         self.arrived += queue.arrived
         self.dropped += queue.dropped
@@ -53,7 +53,7 @@ def chained(
     totals = Totals(service_s.size)
     phase = np.full_like(service_s, at)
     for _ in range(round(horizon_s / INTERVAL_S)):
-        queue = physics.serve(backlog_s, phase, service_s, cv, rate_hz, deadline_s, np.float32(INTERVAL_S))
+        queue = serve(backlog_s, phase, service_s, cv, rate_hz, deadline_s, np.float32(INTERVAL_S))
         assert np.all(queue.busy_s >= 0)
         assert np.all(queue.busy_s <= np.float32(INTERVAL_S) * (1 + 1e-6))
         assert np.all(queue.missed <= queue.arrived)
@@ -207,6 +207,6 @@ def test_a_deadline_cut_to_a_thousandth_of_the_backlog() -> None:
     service_s, deadline_s = np.float32([9e-5, 1.6e-3, 4e-4]), np.float32([2.4e-4, 2.8e-3, 1.2e-3])
     backlog_s, rate_hz = np.float32([1.38, 1.69, 1.15]), np.float32([144.0, 81.0, 54.0])
     interval_s, phase, cv = np.float32(INTERVAL_S), np.full(3, PHASE, np.float32), np.zeros(3, np.float32)
-    queue = physics.serve(backlog_s, phase, service_s, cv, rate_hz, deadline_s, interval_s)
+    queue = serve(backlog_s, phase, service_s, cv, rate_hz, deadline_s, interval_s)
     assert queue.missed.tolist() == queue.dropped.tolist() == queue.arrived.tolist() == [72.0, 41.0, 27.0]
     assert all(np.isfinite(told).all() for told in queue)

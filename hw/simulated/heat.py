@@ -1,0 +1,107 @@
+"""Heat of n boards: two thermal stages to the hottest sensor, a fan and the kernel's caps, each with a hysteresis."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.boardfile import BoardModel
+from hw.clip import constant
+from hw.simulated import physics
+from hw.simulated.tables import RESISTANCES, K, Tables
+
+F = NDArray[np.float32]
+I = NDArray[np.intp]  # noqa: E741
+IDLE_C = 45.0  # temperature at which a board waits for work
+
+
+class Heat:
+    """The thermal state of n boards; `reset` brings any of them to its start."""
+
+    def __init__(self, model: BoardModel, tables: Tables, n: int) -> None:
+        thermal, spec = model.thermal, model.spec
+        self._tables = tables
+        self._spot = [u.name for u in spec.units].index(thermal.spot_unit) if thermal.spot_unit else None
+        self._spot_nf = constant(thermal.spot_nf)
+        idle = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, IDLE_C)
+        self.idle_w = np.float32(sum(idle.values()))
+        spot_w = 0.0
+        if self._spot is not None:
+            v2f = tables.power[0, tables.power_start[self._spot, 0]]
+            spot_w = min(idle[thermal.spot_unit], float(self._spot_nf * v2f))
+        decay1, decay2, offset, r1, r2, r_spot, *_ = tables.thermal[:, 0]
+        gained_k = np.array([r1 * self.idle_w + r_spot * spot_w, r2 * self.idle_w + offset], np.float32)
+        self.idle_k = gained_k / (1 - np.array([decay1, decay2], np.float32))
+        self._kelvins = np.zeros((2, n), np.float32)  # of both stages above the ambient
+        self._levels = np.zeros((2, n), np.uint8)  # of the fan and of the kernel's caps
+        self._hot = False  # whether there is a cap anywhere
+        self._law = np.zeros((len(tables.thermal), n), np.float32)  # what the levels mean, see `Tables.thermal`
+        self.scale = np.ones(n, np.float32)  # of this board's resistances; counts from the next change of level on
+
+    def reset(self, lanes: I) -> None:
+        """Bring these boards to their start: idle and cool, the fan as it then is."""
+        self._levels = self._levels.copy()  # what was handed out keeps what it holds
+        self._settle(lanes, np.zeros((2, lanes.size), np.uint8))
+        self._kelvins[:, lanes] = self.idle_k[:, None]
+
+    def fork(self, lane: int, n: int) -> Heat:
+        """n boards in the state of this lane."""
+        twin = copy.copy(self)
+        twin.scale = np.repeat(self.scale[lane : lane + 1], n)
+        for name in ("_kelvins", "_levels", "_law"):
+            setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
+        return twin
+
+    @property
+    def fan(self) -> NDArray[np.uint8]:
+        """The fans' levels, (n,)."""
+        levels: NDArray[np.uint8] = self._levels[0]
+        return levels
+
+    def temperature(self, ambient_c: F) -> F:
+        """Of the hottest sensor (deg C), (n,), exactly."""
+        temp_c: F = ambient_c + self._kelvins[0]
+        temp_c += self._kelvins[1]
+        return temp_c
+
+    def cap(self, steps: K) -> NDArray[np.bool_]:
+        """Lower frequency indices (clocks, n) to the kernel's caps, in place; whom that throttled, (n,)."""
+        if not self._hot:
+            return np.zeros(steps.shape[1], np.bool_)
+        limit = self._tables.caps.take(self._levels[1], axis=1, mode="clip")
+        throttled = np.logical_or.reduce(steps > limit, axis=0)
+        np.minimum(steps, limit, out=steps)
+        return np.asarray(throttled)
+
+    def warm(self, watts: F, v2f: F, ambient_c: F) -> F:
+        """One interval at these powers (W), (rails, n), and V^2 f, (units, n); the temperature at its end."""
+        *_, offset_k, _, _, spot_k_per_w, calm_from_c, calm_to_c = self._law
+        gained_k = self._law[3:5] * np.add.reduce(watts, axis=0)
+        if self._spot is not None:
+            spot_w = self._spot_nf * v2f[self._spot]
+            np.minimum(spot_w, watts[self._spot], out=spot_w)
+            spot_w *= spot_k_per_w
+            gained_k[0] += spot_w
+        gained_k[1] += offset_k
+        self._kelvins = physics.relax(self._kelvins, gained_k, self._law[:2])
+        temp_c = self.temperature(ambient_c)
+        turned = ((temp_c < calm_from_c) | (temp_c >= calm_to_c)).nonzero()[0]
+        if turned.size:
+            now = physics.hysteresis(self._levels.take(turned, axis=1), temp_c.take(turned), self._tables.trips)
+            self._levels = self._levels.copy()
+            self._settle(turned, now)
+        return temp_c
+
+    def _settle(self, lanes: I, levels: NDArray[np.uint8]) -> None:
+        """Bring these lanes' fans and caps to their levels (2, lanes), and what follows from them."""
+        fan, cap = levels
+        law = self._tables.thermal.take(fan * self._tables.caps.shape[1] + cap, axis=1)
+        law[RESISTANCES] *= self.scale.take(lanes)
+        # row by row is faster than all rows at once
+        for row, level in zip(self._levels, levels, strict=True):
+            row[lanes] = level
+        for parameter, value in zip(self._law, law, strict=True):
+            parameter[lanes] = value
+        self._hot = bool(self._levels[1].max())

@@ -1,0 +1,215 @@
+"""The queue: frames at a steady rate into one server for one interval, in closed form; pure, (n,) in and (n,) out.
+
+Arithmetic is in place as in `hw.simulated.physics`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.clip import HALF, ONE, ZERO, at_least, at_most, constant, within
+
+F = NDArray[np.float32]
+
+LOGISTIC = constant(1.702)  # logistic(1.702 x) is the normal distribution function within 0.0095
+SIGN_BIT = np.array(0x80000000, np.uint32)
+TINY = constant(1e-6)
+THOUSANDTH = constant(1e-3)
+EARLIEST, LATEST = constant(-1e6), constant(1e6)  # beyond, single precision would lose a frame's width
+SURE = constant(60.0)  # where the logistic is 0 or 1; an exponential would overflow at 89
+TWENTIETH = constant(0.05)
+TEN = constant(10.0)
+WALK = constant(-1.165)
+TAIL = constant(-0.335)
+THREE_HALVES = constant(1.5)
+P95, FALLEN = constant(0.95), constant(-0.05)
+NORMAL_P95 = constant(1.645)  # standard deviations over the mean
+
+
+class Queue(NamedTuple):
+    """What an interval did to the frames that arrived in it; all (n,)."""
+
+    arrived: F  # whole frames
+    dropped: F  # expected, not whole
+    missed: F  # expected, dropped ones included
+    latency_mean_s: F  # of the served frames, NaN where none
+    latency_p95_s: F
+    busy_s: F  # time the network ran
+    backlog_s: F  # work left at the end, in seconds of service
+    phase: F  # of the next arrival, in periods after the end of the interval
+
+
+def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F, interval_s: F) -> Queue:
+    """Frames at a steady rate into one server, first in first out, for one interval.
+
+    The waiting time of successive frames follows Lindley's recursion. With a steady rate and a service time of mean
+    `service_s` and coefficient of variation `cv` it moves by `service_s - period` a frame until it meets its
+    resting value: below saturation the wait of a Gaussian walk, `sigma / (2 x) exp(-1.165 x)` with sigma = cv s and
+    x = (period - s) / sigma; above it a walk just under the deadline, where every served frame is late and the
+    surplus is dropped. A frame that cannot start
+    before its deadline is dropped. A frame is late with the probability that its wait plus a service time drawn
+    from the distribution exceeds the deadline; along the moving part this is integrated in closed form.
+    Agrees with an event-by-event queue (in the tests) within 2 points of miss rate and 5 % of mean latency; within
+    5 points in the interval or two in which a backlog builds up. A `cv` below 0.001 counts as that.
+    """
+    period = ONE / rate_hz
+    expected = interval_s * rate_hz
+    expected -= phase
+    arrived = np.ceil(expected)
+    at_least(arrived, ZERO, out=arrived)
+    next_phase = arrived - expected
+    spare = period - service_s
+    saturated = (spare < ZERO).astype(np.float32)  # 0 or 1: mixing by arithmetic is faster than by np.where
+    stable = ONE - saturated
+
+    # frames that find a backlog beyond their deadline never start
+    start = backlog_s - phase * period
+    at_least(start, ZERO, out=start)
+    beyond = start - deadline_s
+    beyond *= rate_hz
+    at_least(beyond, ZERO, out=beyond)
+    whole: F = np.ceil(beyond)
+    # whole frames; above saturation, where the wait stands for its mean, half a one more on average
+    beyond += HALF * at_most(beyond, ONE)
+    doomed = _mix(saturated, beyond, whole)
+    np.minimum(doomed, arrived, out=doomed)
+    start -= doomed * period
+    queued = arrived - doomed
+
+    spread = at_least(cv, THOUSANDTH)
+    spread *= service_s
+    per_sd = ONE / spread
+    x = spare * per_sd
+    within(x, THOUSANDTH, TEN, out=x)
+    twice_x = x + x
+    idle_wait: F = WALK * x
+    np.exp(idle_wait, out=idle_wait)
+    idle_wait *= spread
+    idle_wait /= twice_x
+    np.minimum(idle_wait, deadline_s, out=idle_wait)
+    idle_wait *= stable
+    np.maximum(start, idle_wait, out=start)
+    ceiling = deadline_s - HALF * period
+    at_least(ceiling, ZERO, out=ceiling)
+    ceiling *= saturated
+    rest_served = ceiling + idle_wait
+
+    # above saturation frames also find the wait of those that are dropped: half a drift more
+    distance = rest_served - HALF * at_most(spare, ZERO)
+    distance -= start
+    slope = np.abs(spare)
+    np.maximum(slope, TWENTIETH * spread, out=slope)
+    farthest = queued * slope
+    sign, far = distance.view(np.uint32) & SIGN_BIT, np.abs(distance)
+    way = np.minimum(far, farthest)
+    moving = way / slope
+    middle = moving - ONE  # of their waits, the mean
+    at_least(middle, ZERO, out=middle)
+    middle *= HALF
+    middle *= slope
+    middle = _signed(middle, sign)
+    middle += start
+    resting = queued - moving
+    started = period / service_s
+    at_most(started, ONE, out=started)
+    started *= resting
+    dropped = resting
+    dropped += doomed
+    dropped -= started
+
+    # late with probability Phi((wait + service - deadline) / spread), Phi by the logistic
+    per_spread = LOGISTIC * per_sd
+    slack = deadline_s - service_s
+    centre = middle - slack
+    centre *= per_spread
+    within(centre, EARLIEST, LATEST, out=centre)
+    # each frame stands for half a step on either side; a twentieth: no division by zero
+    reaches = way
+    reaches *= HALF
+    reaches *= per_spread
+    reaches += TWENTIETH
+    low, high = centre - reaches, centre + reaches
+    # mean of Phi between the two
+    from_, to = at_most(low, SURE), at_most(high, SURE)
+    early = to - from_
+    early -= np.log(_one_more(np.exp(to, out=to)) / _one_more(np.exp(from_, out=from_)))
+    high -= low
+    early /= high
+    late_moving = np.subtract(ONE, early, out=early)
+    # a wait at rest below saturation is 0 or, with probability exp(-1.5 x), exponential: normal plus exponential
+    tail: F = TAIL * x
+    np.exp(tail, out=tail)
+    tail *= twice_x
+    margin = slack * per_sd
+    waits_too: F = HALF * tail
+    waits_too -= margin
+    waits_too *= tail
+    waits_too -= THREE_HALVES * x
+    at_most(waits_too, ZERO, out=waits_too)
+    np.exp(waits_too, out=waits_too)
+    waits_too *= stable
+    tail -= margin
+    tail *= LOGISTIC
+    waits_too /= _one_more(np.exp(at_most(tail, SURE, out=tail), out=tail))
+    slack -= ceiling
+    slack *= per_spread
+    late_resting: F = ONE / _one_more(np.exp(at_most(slack, SURE, out=slack), out=slack))
+    late_resting += waits_too
+    late_moving *= moving
+    late_resting *= started
+    missed = dropped + late_moving
+    missed += late_resting
+    np.minimum(missed, arrived, out=missed)
+
+    served = moving + started
+    mean = moving * middle
+    mean += started * rest_served
+    mean /= at_least(served, TINY)
+    mean += service_s
+    # the wait that 95 % of the frames do not exceed: near the start of a falling wait, near the end of a rising one
+    p95 = np.maximum(distance, FALLEN * farthest)
+    np.minimum(p95, P95 * farthest, out=p95)
+    p95 += start
+    p95 += service_s
+    p95 += NORMAL_P95 * spread
+
+    # the last frame's wait and how it moves on decide what is left over; above saturation it stays where it
+    # rests: it does not grow by the frames that never start
+    farthest = queued - stable
+    at_least(farthest, ZERO, out=farthest)
+    farthest *= slope
+    coming = _signed(np.minimum(far, farthest, out=far), sign)
+    coming += start
+    coming -= at_least(spare, ZERO) * at_most(queued, ONE)
+    coming += next_phase * period
+    backlog = _mix(at_most(arrived, ONE), coming, backlog_s - interval_s)
+    at_least(backlog, ZERO, out=backlog)
+    busy = served * service_s
+    busy += backlog_s
+    busy -= backlog
+    within(busy, ZERO, interval_s, out=busy)
+    return Queue(arrived, dropped, missed, mean, p95, busy, backlog, next_phase)
+
+
+def _mix(which: F, one: F, zero: F) -> F:
+    """`one` where `which` is 1, `zero` where it is 0; in the place of `one`."""
+    one -= zero
+    one *= which
+    one += zero
+    return one
+
+
+def _signed(size: F, sign: NDArray[np.uint32]) -> F:
+    """`size`, which has no sign, with this one, in its place: `np.copysign` takes four times as long."""
+    bits = size.view(np.uint32)
+    bits |= sign
+    return size
+
+
+def _one_more(x: F) -> F:
+    """`1 + x`, in the place of x."""
+    x += ONE
+    return x
