@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hw.boardcheck import ClockTable, Top, check_model, check_table
+from hw.boardcheck import check_model
+from hw.boardtable import ClockTable, Top, check_table
 from hw.errors import InputError
 from hw.latency import LatencyLaw
 from hw.types import BoardSpec, Clock, Unit

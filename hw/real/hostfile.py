@@ -126,7 +126,9 @@ def host_text(sysfs: Sysfs, *, clock: str = "auto", cores: int | None = None, no
     cpus = sorted(os.sched_getaffinity(0))
     if cores is not None:
         if not 1 <= cores <= len(cpus):
-            raise InputError.at("cores", "out of range", value=cores, want=f"1 to {len(cpus)}, which this process may use")
+            raise InputError.at(
+                "cores", "out of range", value=cores, want=f"1 to {len(cpus)}, which this process may use"
+            )
         cpus = cpus[:cores]
     kind, driver = find_clock(sysfs, cpus, clock, nominal_hz=nominal_hz)
     freqs_hz = driver.freqs_hz
