@@ -202,7 +202,14 @@ class TrainConfig:
 
 
 # What each network of the zoo is trained with, as changes to the defaults; `docs/NETWORKS.md` says why, and which ship.
-_RESNET20: dict[str, Any] = {"net": "resnet20", "channels": (16, 32, 64), "learning_rate": 0.4, "epochs": (100,)}
+_RESNET20: dict[str, Any] = {
+    "net": "resnet20",
+    "channels": (16, 32, 64),
+    "learning_rate": 0.4,
+    "weight_decay": 2.5e-4,  # it underfits
+    "epochs": (100,),
+}
+_SINGLE: dict[str, Any] = {"scheme": "single_path", "turns": (1, 1, 1, 3)}  # the largest in every second step
 _DENSE: dict[str, Any] = {"connectivity": "slimmable"}
 _SMALL_STEPS: dict[str, Any] = {"batch": 128, "learning_rate": 0.1}
 _VARIED: dict[str, Any] = {"cutout": 8, "label_smoothing": 0.05}
@@ -213,8 +220,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "alexnet-paper": _SMALL_STEPS | {"channels": (16, 32, 48, 48, 48), "head": "own", "epochs": (10, 20, 20, 20)},
     "alexnet-nested": _SMALL_STEPS | _VARIED | {"connectivity": "nested", "alone": 0.75, "epochs": (20, 32, 32, 32)},
     "alexnet-slimmable": _SMALL_STEPS | _VARIED | _DENSE | {"scheme": "joint", "epochs": (24,)},
-    "resnet20-uniform": _RESNET20 | _DENSE | {"scheme": "single_path"},
-    "resnet20-nonuniform": _RESNET20 | _DENSE | {"scheme": "single_path", "plan": "nonuniform"},
+    "resnet20-uniform": _RESNET20 | _DENSE | _SINGLE,
+    "resnet20-nonuniform": _RESNET20 | _DENSE | _SINGLE | {"plan": "nonuniform", "ranking_step": 4},
     "digits": {
         "data": "digits",
         "channels": (8, 16, 24, 24, 24),
@@ -260,5 +267,7 @@ def default_config(
     if data == "digits":
         small = {k: v for k, v in RECIPES["digits"].items() if k != "channels" or net == "alexnet"}
         start = {k: v for k, v in start.items() if k in ("channels", "scheme")} | small
+    if "shares" in changes:  # turns are of as many rungs as the recipe has
+        start = {k: v for k, v in start.items() if k != "turns"}
     own = start.get("scheme") or _SCHEMES.get(connectivity, "incremental")
     return replace(TrainConfig(), **start | changes | {"scheme": scheme or own})

@@ -276,6 +276,7 @@ def test_recipes() -> None:
                 c = default_config(data, net, connectivity)
                 assert c.data == data and c.net == net and connectivity in (None, c.connectivity)
                 assert c.network().family == net
+    assert stages(c := default_config(net="resnet20", shares=(0.5, 1.0)), c.network()), "no turns for rungs it lacks"
 
 
 @pytest.mark.parametrize(
