@@ -1,9 +1,11 @@
-"""A board file from a fit: the one that ships, with the fitted values in place of those it had."""
+"""Board files from a fit: those that ship, with the fitted values in place of those they had."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,25 +13,41 @@ from hw.boardfile import BOARDS, load_board
 from hw.errors import InputError
 from hw.files import read_text
 from hw.fitfile import Section
+from hw.latency import LatencyLaw
+from hw.simulated.fit_a57 import LEAK_PER_K, SupplyModel
+from hw.simulated.fit_gpu import GpuModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
 
-BIG = "a15"  # the unit whose rail `--powmon` fits and whose cores stand beside the hottest sensor
+FILES = {"jetson_nano": ("jetson_nano", "jetson_nano_5w")}  # boards with more than one mode
+# The Nano's GPU is half the TX1's, which the data are of: one multiprocessor, not two. Those were at 27 C on average.
+GPU_SHARE = 0.5
+GPU_STILL_C = 27.0
 
 
-def board_file(board: str, sections: Mapping[str, Section]) -> tuple[str | None, str]:
-    """The text of the board's file with these sections in it, or None and why there is none.
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What one section tells of a board: lines of one table, of which unit, and what is to be said of them."""
 
-    There is none where no section tells of the simulated board, and where what was fitted cannot be a board (a
-    negative thermal resistance, for one).
+    heading: str
+    unit: str = ""
+    values: Mapping[str, str]
+    what: str
+    errors: str  # of the errors held back, those that begin so
+
+
+def board_files(board: str, sections: Mapping[str, Section]) -> dict[str, tuple[str | None, str]]:
+    """The texts of the board's files with these sections in them, by name; None and why where there is none.
+
+    There is none where what was fitted cannot be a board (a negative thermal resistance, for one).
     """
-    path = BOARDS / f"{board}.toml"
-    told = {name: section for name, section in sections.items() if isinstance(section.model, PowerModel | HeatModel)}
-    if not told:
-        return None, "nothing in a board file follows from these data"
+    return {name: _board_file(BOARDS / f"{name}.toml", sections) for name in FILES.get(board, (board,))}
+
+
+def _board_file(path: Path, sections: Mapping[str, Section]) -> tuple[str | None, str]:
     lines = read_text(path).splitlines()
-    for section in told.values():
-        _put(path, lines, section)
+    for name, section in sections.items():
+        _put(path, lines, name, section)
     text = "\n".join(lines) + "\n"
     with TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
@@ -41,57 +59,102 @@ def board_file(board: str, sections: Mapping[str, Section]) -> tuple[str | None,
     return text, ""
 
 
-def _put(path: Path, lines: list[str], section: Section) -> None:
+def _told(name: str, section: Section) -> Told:
+    """What a section tells of its board, in the words of a board file."""
+    match section.model:
+        case PowerModel() as m:
+            return Told(
+                heading="[[unit]]",
+                unit="a15",
+                values={
+                    "cluster_nf": _number(m.cluster_nf),
+                    "background_nf": _number(m.class_integer_nf),
+                    "leak_a": _number(m.leak_a),
+                    "leak_per_v": f"{_number(m.leak_per_v)}  # given, not fitted",
+                    "leak_activation_k": f"{_number(m.leak_activation_k)}  # given, not fitted",
+                },
+                what="clock, busy cores (class integer) and leakage of this rail",
+                errors="class_",
+            )
+        case SupplyModel() as m:
+            return Told(
+                heading="[[unit]]",
+                unit="a57",
+                values={
+                    "leak_a": _number(m.leak_a),
+                    "leak_per_v": f"{_number(m.leak_per_v)}  # given, not fitted",
+                    "leak_per_k": f"{_number(m.leak_per_k)}  # given, not fitted",
+                },
+                what="leakage of this rail",
+                errors="class_",
+            )
+        case GpuModel() as m:
+            warmer = math.exp(LEAK_PER_K * (50.0 - GPU_STILL_C))
+            return Told(
+                heading="[[unit]]",
+                unit="gpu",
+                values={
+                    "cluster_nf": _number(GPU_SHARE * m.clocks_on_nf),
+                    "background_nf": _number(GPU_SHARE * m.class_streaming_nf),
+                    "leak_a": _number(GPU_SHARE * m.static_w_per_v * warmer),
+                },
+                what="clocks, streaming programs and leakage, each half of the TX1's",
+                errors="class_",
+            )
+        case HeatModel() as m:
+            regime = {
+                "r_k_per_w": f"[{_number(m.fast_k_per_w)}, {_number(m.slow_k_per_w)}]",
+                "tau_s": f"[{_number(m.fast_s)}, {_number(m.slow_s)}]",
+                "offset_k": "0.0",
+                "spot_k_per_w": _number(m.core_k_per_w),
+            }
+            full = ", ".join(f"{key} = {value}" for key, value in regime.items())
+            return Told(
+                heading="[thermal]",
+                values={"fan_full": f"{{ {full} }}", "spot_unit": '"a15"', "spot_nf": _number(m.core_nf)},
+                what="power to the hottest sensor, fan full on; ambients were inferred, so no offset",
+                errors="temp_",
+            )
+        case LatencyLaw() as m:
+            fitted = {"mac_cycles": m.mac_cycles, "activation_cycles": m.activation_cycles}
+            fitted |= {"layer_s": m.layer_s} if m.layer_s else {"parallel": m.parallel}
+            fitted |= {"weights_gbps": m.weights_gbps}
+            return Told(
+                heading="[unit.latency]",
+                unit=name.removeprefix("latency_"),
+                values={key: _number(value) for key, value in fitted.items()},
+                what="ncnn on single precision models, docs/LATENCY.md",
+                errors="latency_",
+            )
+
+
+def _put(path: Path, lines: list[str], name: str, section: Section) -> None:
     """Replace the lines that a section tells better, and the comments on them."""
-    model = section.model
-    if isinstance(model, PowerModel):
-        start, end = _table(path, lines, "[[unit]]", BIG)
-        values = {
-            "cluster_nf": _number(model.cluster_nf),
-            "background_nf": _number(model.class_integer_nf),
-            "leak_a": _number(model.leak_a),
-            "leak_per_v": _number(model.leak_per_v),
-            "leak_activation_k": f"{_number(model.leak_activation_k)}  # given, not fitted",
-        }
-        what, errors = "clock, busy cores (class integer) and leakage of this rail", "class_"
-    else:
-        assert isinstance(model, HeatModel)
-        start, end = _table(path, lines, "[thermal]")
-        regime = {
-            "r_k_per_w": f"[{_number(model.fast_k_per_w)}, {_number(model.slow_k_per_w)}]",
-            "tau_s": f"[{_number(model.fast_s)}, {_number(model.slow_s)}]",
-            "offset_k": "0.0",
-            "spot_k_per_w": _number(model.core_k_per_w),
-        }
-        full = ", ".join(f"{key} = {value}" for key, value in regime.items())
-        values = {
-            "fan_full": f"{{ {full} }}",
-            "spot_unit": f'"{BIG}"',
-            "spot_nf": _number(model.core_nf),
-        }
-        what, errors = "power to the hottest sensor, fan full on; ambients were inferred, so no offset", ""
-    origin = section.origin
-    held_back = [f"{key} {value:.4g}" for key, value in origin.held_back.items() if key.startswith(errors)]
+    told, origin = _told(name, section), section.origin
+    start, end = _table(path, lines, told)
+    held_back = [f"{key} {value:.4g}" for key, value in origin.held_back.items() if key.startswith(told.errors)]
     note = [
-        f"{what}; fitted:",
+        f"{told.what}; fitted:",
         origin.command,
         f"data: {origin.data}, {origin.rows} rows, SHA-256 {origin.sha256}; whose: {origin.source}",
         f"errors on what was held back: {', '.join(held_back)}",
     ]
     table = lines[start:end]
-    at = min(_replace(table, key, value) for key, value in values.items())
+    at = min(_replace(table, key, value) for key, value in told.values.items())
     table[at:at] = ["# " + "".join(c if c.isprintable() else "?" for c in line) for line in note]
     lines[start:end] = table
 
 
-def _table(path: Path, lines: list[str], heading: str, name: str = "") -> tuple[int, int]:
+def _table(path: Path, lines: list[str], told: Told) -> tuple[int, int]:
     """First line after the heading of a table, and the line after its last key."""
-    for start in (i + 1 for i, line in enumerate(lines) if line.split("#")[0].strip() == heading):
+    for start in (i + 1 for i, line in enumerate(lines) if line.split("#")[0].strip() == told.heading):
         end = next((i for i in range(start, len(lines)) if lines[i].startswith("[")), len(lines))
-        if not name or any(re.match(rf'name\s*=\s*"{name}"', line) for line in lines[start:end]):
+        names = re.findall(r'^name\s*=\s*"(\w+)"', "\n".join(lines[:end]), re.MULTILINE)
+        if not told.unit or names[-1] == told.unit:  # a table within a unit follows the unit's name
             keys = [i for i in range(start, end) if re.match(r"\w+\s*=", lines[i])]
             return start, keys[-1] + 1
-    raise InputError.at(path, "has no such table", value=f"{heading} {name}".strip(), want="the board file that ships")
+    table = f"{told.heading} {told.unit}".strip()
+    raise InputError.at(path, "has no such table", value=table, want="the board file that ships")
 
 
 def _replace(table: list[str], key: str, value: str) -> int:

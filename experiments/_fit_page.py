@@ -10,13 +10,16 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments._fit_tasks import HeatResult, RailResult
+from experiments._fit_heat import HeatResult
+from experiments._fit_latency import LatencyResult
+from experiments._fit_rail import RailResult
+from experiments._fit_result import Result
 from experiments._page import INK, document, image
 
 RUNS_SHOWN = 3
 
 
-def page(board: str, command: str, results: Sequence[RailResult | HeatResult], *, held_back: bool) -> str:
+def page(board: str, command: str, results: Sequence[Result], *, held_back: bool) -> str:
     """The page as HTML; `held_back`: whether each prediction is by a fit that had not seen its workload."""
     how = (
         "Every prediction shown is by a fit that had not seen its workload."
@@ -26,12 +29,18 @@ def page(board: str, command: str, results: Sequence[RailResult | HeatResult], *
     parts = [f"<h1>{html.escape(board)}: measured and predicted</h1>", f"<p>{how}</p>"]
     parts.append(f"<p><code>{html.escape(command)}</code></p>")
     for result in results:
-        parts += _heat(result) if isinstance(result, HeatResult) else _rail(result)
+        match result:
+            case RailResult():
+                parts += _rail(result)
+            case HeatResult():
+                parts += _heat(result)
+            case LatencyResult():
+                parts += _latency(result)
     return document(f"{board}: fit", parts)
 
 
 def _rail(result: RailResult) -> list[str]:
-    summary, (first, second) = result.summary, result.task.models
+    summary, (first, second) = result.summary, result.rail.models
     told = (
         f"{summary['rows']} rows. Mean absolute error of the {first} {100 * summary['power_mape']:.1f} % "
         f"(95 % of the rows within {100 * summary['power_p95_ape']:.1f} %), "
@@ -43,13 +52,28 @@ def _rail(result: RailResult) -> list[str]:
         for g in result.groups
         if g.by != "workload"
     ]
-    names = (f"{html.escape(name)}, %" for name in result.task.models)
+    names = (f"{html.escape(name)}, %" for name in result.rail.models)
     header = "<tr><th>by</th><th></th><th>rows</th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     return [
-        f"<h2>{html.escape(result.task.title)}</h2><p>{html.escape(told)}</p>",
+        f"<h2>{html.escape(result.rail.title)}</h2><p>{html.escape(told)}</p>",
         image(_scatter(result), "Measured against predicted power, coloured by frequency"),
         f"<table>{header}{''.join(rows)}</table>",
         image(_residuals(result), "Residuals by workload"),
+    ]
+
+
+def _latency(result: LatencyResult) -> list[str]:
+    rows = [
+        f"<tr><td>{html.escape(by)}</td><td>{html.escape(value)}</td><td>{count}</td><td>{100 * error:.1f}</td></tr>"
+        for by, value, count, error in result.groups
+    ]
+    header = "<tr><th>by</th><th></th><th>rows</th><th>error, %</th></tr>"
+    error, names = result.summary["latency_mape"], np.array([t.network for t in result.timings])
+    return [
+        f"<h2>Latency on {html.escape(result.timed.unit)}</h2>",
+        f"<p>{len(names)} rows. Mean absolute error {100 * error:.1f} %.</p>",
+        image(_by_name(names, 100 * result.off, "predicted over measured, % (bar: mean)"), "Residuals by network"),
+        f"<table>{header}{''.join(rows)}</table>",
     ]
 
 
@@ -70,10 +94,10 @@ def _heat(result: HeatResult) -> list[str]:
 def _scatter(result: RailResult) -> Figure:
     """Both predictions against the measurement, logarithmic, coloured by frequency."""
     figure = Figure(figsize=(9.0, 4.4), layout="constrained")
-    mhz = result.data[result.task.mhz]
+    mhz = result.data[result.rail.mhz]
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     ends = [0.9 * result.measured_w.min(), 1.1 * result.measured_w.max()]
-    for ax, name, watts in zip(axes, result.task.models, (result.predicted_w, result.class_w), strict=True):
+    for ax, name, watts in zip(axes, result.rail.models, (result.predicted_w, result.class_w), strict=True):
         ax.loglog(ends, ends, color="#999999", linewidth=1)
         dots = ax.scatter(result.measured_w, watts, c=mhz, s=9, cmap="viridis", linewidths=0)
         ax.set(title=name, xlabel="measured, W", xlim=ends, ylim=ends)
@@ -85,9 +109,13 @@ def _scatter(result: RailResult) -> Figure:
 
 
 def _residuals(result: RailResult) -> Figure:
-    """Relative error of each row, by workload, those off most at the top."""
-    names = result.data.texts[result.task.name]
     off: NDArray[np.float64] = 100 * (result.predicted_w / result.measured_w - 1)
+    label = f"predicted over measured, % ({result.rail.models[0]}; bar: mean)"
+    return _by_name(result.data.texts[result.rail.name], off, label)
+
+
+def _by_name(names: NDArray[np.str_], off: NDArray[np.float64], label: str) -> Figure:
+    """Relative error (%) of each row, by name, those off most at the top."""
     order = sorted(np.unique(names), key=lambda n: float(np.abs(off[names == n]).mean()))
     figure = Figure(figsize=(9.0, 1.2 + 0.19 * len(order)), layout="constrained")
     ax = figure.subplots()
@@ -98,7 +126,7 @@ def _residuals(result: RailResult) -> Figure:
         ax.plot(rows.mean(), i, "|", color="black", markersize=9)
     ax.set_yticks(range(len(order)), [str(n) for n in order], fontsize=8)
     widest = float(np.quantile(np.abs(off), 0.995)) + 5
-    ax.set(xlabel=f"predicted over measured, % ({result.task.models[0]}; bar: mean)", xlim=(-widest, widest))
+    ax.set(xlabel=label, xlim=(-widest, widest))
     ax.set_ylim(-0.7, len(order) - 0.3)
     return figure
 

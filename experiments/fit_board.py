@@ -9,36 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments._cli import main_guard, parse
-from experiments._fit_boardfile import board_file
-from experiments._fit_tables import print_heat, print_rail, table_text
-from experiments._fit_tasks import (
-    A15,
-    A57,
-    GPU,
-    HeatResult,
-    RailResult,
-    RailTask,
-    fit_rail,
-    fit_runs,
-    judge_heat,
-    judge_rail,
-    read_heat,
-)
+from experiments._fit_boardfile import board_files
+from experiments._fit_heat import TRACES
+from experiments._fit_latency import ncnn
+from experiments._fit_rail import A15, A57, GPU, rail_task
+from experiments._fit_result import Fitted, Result, Task
+from experiments._fit_tables import print_result, table_text
 from experiments._progress import Bar
 from experiments._run import check_folder
 from hw.errors import InputError
 from hw.files import atomic_write_files, read_bytes
 from hw.fitfile import SECTIONS, SUFFIX, Origin, Section, fit_boards, fit_text, load_fit
-from hw.simulated.fit_heat import HeatModel
 
-TASKS: dict[str, dict[str, RailTask | None]] = {
-    "xu3": {"powmon": A15, "traces": None},  # None: temperatures
-    "jetson_nano": {"parsec": A57, "gpu": GPU},
+TASKS: dict[str, dict[str, Task]] = {
+    "xu3": {"powmon": rail_task(A15), "traces": TRACES, "ncnn": ncnn("xu3")},
+    "jetson_nano": {"parsec": rail_task(A57), "gpu": rail_task(GPU), "ncnn": ncnn("jetson_nano")},
+    "raspberry_pi_5": {"ncnn": ncnn("raspberry_pi_5")},
 }
 SOURCES = {  # SHA-256 of a public file -> whose measurements it holds, and under which licence
     "0d8f70f219dd0a0f8d94703f38d8977c2ea68b8981eb2e9aa96f362066dc6b65": (
@@ -53,8 +44,11 @@ SOURCES = {  # SHA-256 of a public file -> whose measurements it holds, and unde
     "f4f0350b799ad892d1a0189e928ee3f4bc74151fd2bd6399d0d293ae5b7e3f50": (
         "kranik/ARMPM_BUILDMODEL branch GPU_tx1 6cbe35a8, K. Nikov and J. Nunez-Yanez 2020, BSD-3-Clause"
     ),
+    "b17d609bf314e07d6dce05f9d34d71346bb70ce91e344193f796a5b4a10748d7": (
+        "Tencent/ncnn a4d2ea1d, benchmark tables, BSD-3-Clause"
+    ),
 }
-KEYS = ("power_mape", "class_power_mape", "power_p95_ape", "temp_rmse_k", "rows")
+KEYS = ("power_mape", "class_power_mape", "power_p95_ape", "temp_rmse_k")  # always there, and `rows`
 HELP = """Fit a board's parameters to measurements of a real one, or judge the shipped ones on others (--judge).
 
 A measurement file is a CSV with at least these columns; power is predicted from the others, never from itself.
@@ -72,6 +66,9 @@ T_gpu of a run's first sample.
 
 --gpu, samples: benchmark, f_mhz, V, P_w, gpu_busy_pct, sm_active_cycles (% summed over two multiprocessors),
 l2_read_bytes, l2_write_bytes; and, where it is there, class (arithmetic, streaming or local).
+
+--ncnn, one row per timing of a network of ncnn's benchmark: board (its name in ncnn's tables), num_threads, gpu_device
+(-1: the CPU), model, min_ms.
 """
 
 
@@ -89,6 +86,8 @@ class Config:
     """jetson_nano: power of the A57 rail (.csv)"""
     gpu: Path | None = None
     """jetson_nano: power of the GPU rail (.csv)"""
+    ncnn: Path | None = None
+    """any board: latencies of networks (.csv)"""
     judge: bool = False
     """fit nothing: errors of the shipped parameters"""
     json: Path | None = None
@@ -107,21 +106,24 @@ def main() -> None:
     if config.out is not None:
         check_folder(config.out, "fit_board.py", again=True)
     fitted: dict[str, Section] = {}
-    results: list[RailResult | HeatResult] = []
+    results: list[Result] = []
     with Bar("fitting", "folds") as bar:
         for flag, path in files.items():
             bar.turn_to(f"fitting {flag}")
             task = TASKS[board][flag]
-            name = "heat" if task is None else task.section
             if config.judge:
-                if name not in shipped:
-                    raise InputError.at(config.board, "has no such section", column=name, want=f"fit one with --{flag}")
-                results.append(_judge(board, task, path, shipped[name]))
+                for name in task.sections:
+                    if name not in shipped:
+                        want = f"fit one with --{flag}"
+                        raise InputError.at(config.board, "has no such section", column=name, want=want)
+                results += task.judge(path, {name: shipped[name].model for name in task.sections})
             else:
-                fitted[name], result = _fit(board, flag, task, path, bar)
-                results.append(result)
+                sha256 = hashlib.sha256(read_bytes(path)).hexdigest()
+                for part in task.fit(path, bar.update):
+                    fitted[part.section] = Section(model=part.model, origin=_origin(board, flag, path, sha256, part))
+                    results.append(part.result)
     for result in results:
-        print_heat(result) if isinstance(result, HeatResult) else print_rail(result)
+        print_result(result)
     written: dict[Path, bytes] = {}
     if config.json is not None:
         written[config.json] = (json.dumps(_summary(results), indent=2) + "\n").encode()
@@ -136,11 +138,11 @@ def main() -> None:
             ordered = {name: sections[name] for name in SECTIONS[board] if name in sections}
             written[config.out / f"{board}{SUFFIX}"] = fit_text(board, ordered).encode()
             # what ships beside it stands in the board file already; what a fit of one's own had does not
-            text, why = board_file(board, fitted if config.board == board else ordered)
-            if text is None:
-                print(f"No {board}.toml: {why}")
-            else:
-                written[config.out / f"{board}.toml"] = text.encode()
+            for name, (text, why) in board_files(board, fitted if config.board == board else ordered).items():
+                if text is None:
+                    print(f"No {name}.toml: {why}")
+                else:
+                    written[config.out / f"{name}.toml"] = text.encode()
     if config.out is not None:
         config.out.mkdir(parents=True, exist_ok=True)
     atomic_write_files(written)
@@ -159,54 +161,39 @@ def _open(config: Config) -> tuple[str, dict[str, Section]]:
 
 def _files(config: Config, board: str) -> dict[str, Path]:
     """Flag and file of what is to be fitted or judged."""
-    given = {"powmon": config.powmon, "traces": config.traces, "parsec": config.parsec, "gpu": config.gpu}
-    files = {flag: path for flag, path in given.items() if path is not None}
+    flags = dict.fromkeys(flag for tasks in TASKS.values() for flag in tasks)
+    files = {flag: getattr(config, flag) for flag in flags if getattr(config, flag) is not None}
     known = ", ".join(f"--{flag}" for flag in TASKS[board])
     for flag, path in files.items():
         if flag not in TASKS[board]:
             raise InputError.at(f"--{flag}", "is of another board", value=str(path), want=f"{board} takes {known}")
-    if config.json is not None and sum(TASKS[board][flag] is not None for flag in files) > 1:
+    if config.json is not None and {"parsec", "gpu"} <= files.keys():
         raise InputError("--json holds the errors of one rail; name one measurement file at a time")
     if not files:
         raise InputError(f"no measurements named; {board} takes {known}")
     return files
 
 
-def _judge(board: str, task: RailTask | None, path: Path, section: Section) -> RailResult | HeatResult:
-    if task is not None:
-        return judge_rail(task, task.read(path), section.model)
-    assert isinstance(section.model, HeatModel)
-    return judge_heat(*read_heat(path, board), section.model)
-
-
-def _fit(board: str, flag: str, task: RailTask | None, path: Path, bar: Bar) -> tuple[Section, RailResult | HeatResult]:
-    """A section's parameters with their origin, and predictions of what each fold had not seen."""
-    sha256 = hashlib.sha256(read_bytes(path)).hexdigest()
-    result: RailResult | HeatResult
-    if task is not None:
-        model, result, errors, split = fit_rail(task, task.read(path), bar.update)
-    else:
-        model, result, errors, split = fit_runs(path, *read_heat(path, board), bar.update)
-    origin = Origin(
+def _origin(board: str, flag: str, path: Path, sha256: str, part: Fitted) -> Origin:
+    """Where a section's parameters come from."""
+    return Origin(
         command=f"python experiments/fit_board.py --board {board} --{flag} {shlex.quote(path.name)} --out DIR",
         data=path.name,
         source=SOURCES.get(sha256, "not stated"),
         sha256=sha256,
-        rows=int(result.summary["rows"]),
-        split=split,
-        held_back=errors,
+        rows=int(part.result.summary["rows"]),
+        split=part.split,
+        held_back=part.errors,
     )
-    return Section(model=model, origin=origin), result
 
 
-def _summary(results: list[RailResult | HeatResult]) -> Mapping[str, float | int | None]:
-    """The JSON keys; None where nothing was asked."""
+def _summary(results: Sequence[Result]) -> Mapping[str, float | int | None]:
+    """The JSON keys; None where nothing was asked, the mean over all rows where two units were."""
     found: dict[str, float | int | None] = dict.fromkeys(KEYS)
-    rows = 0
-    for result in results:
-        found |= result.summary
-        rows += int(result.summary["rows"])
-    return found | {"rows": rows}
+    for key in dict.fromkeys(key for result in results for key in result.summary if key != "rows"):
+        told = [(result.summary[key], result.summary["rows"]) for result in results if key in result.summary]
+        found[key] = sum(value * rows for value, rows in told) / sum(rows for _, rows in told)
+    return found | {"rows": sum(int(result.summary["rows"]) for result in results)}
 
 
 def _command(config: Config, files: Mapping[str, Path]) -> str:

@@ -17,16 +17,18 @@ from typing import TypeVar, cast
 from hw.boardfile import BOARDS
 from hw.errors import InputError
 from hw.files import read_text
+from hw.latency import LatencyLaw
 from hw.simulated.fit_a57 import SupplyModel
 from hw.simulated.fit_gpu import GpuModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
 
 SUFFIX = ".fit.toml"
-Model = PowerModel | HeatModel | SupplyModel | GpuModel
+Model = PowerModel | HeatModel | SupplyModel | GpuModel | LatencyLaw
 SECTIONS: dict[str, dict[str, type[Model]]] = {
-    "xu3": {"a15": PowerModel, "heat": HeatModel},
-    "jetson_nano": {"a57": SupplyModel, "gpu": GpuModel},
+    "xu3": {"a15": PowerModel, "heat": HeatModel, "latency_a7": LatencyLaw},
+    "jetson_nano": {"a57": SupplyModel, "gpu": GpuModel, "latency_a57": LatencyLaw, "latency_gpu": LatencyLaw},
+    "raspberry_pi_5": {"latency_a76": LatencyLaw},
 }
 ERRORS = (
     "power_mape",
@@ -36,6 +38,8 @@ ERRORS = (
     "power_p95_ape",
     "temp_rmse_k",
     "temp_rmse_k_worst",
+    "latency_mape",
+    "latency_mape_worst",
 )
 
 
@@ -97,7 +101,7 @@ def fit_text(board: str, sections: Mapping[str, Section]) -> str:
     """The text of a fit file; `load_fit` reads the same back."""
     lines = [
         f"# Fitted to measurements of a real board; see docs/FIDELITY.md. {SUFFIX} files are written by the command",
-        "# that stands in each section; the laws are in hw/simulated/fit_*.py.",
+        "# that stands in each section; the laws are in hw/simulated/fit_*.py and hw/latency.py.",
         f"board = {json.dumps(board)}",
     ]
     for name, section in sections.items():

@@ -1,6 +1,6 @@
 """How long a convolutional network takes where nobody has run it: from its MACs, bytes and layers, by one law.
 
-Parameters stand in the table `[unit.latency]` of a unit in a board file; experiments/judge_latency.py fits them.
+Parameters stand in the table `[unit.latency]` of a unit in a board file; experiments/fit_board.py fits them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A CPU rail's power from counters, and from a class of work: the fit behind the XU3's A15 parameters.
 
 Both models share their still part, one fit gives it: what the cluster's clock and its leakage draw,
-`V^2 f C0 + V A exp(k (V - 1)) (T/T0)^2 exp(-C2 (1/T - 1/T0))` with T0 = 323.15 K (the law of a board file; C2 is
-given). Added are
+`V^2 f C0 + V A exp(k (V - 1)) (T/T0)^2 exp(-C2 (1/T - 1/T0))` with T0 = 323.15 K (the law of a board file; k and
+C2 are given). Added are
 
 - counter model: `V^2 sum_i c_i r_i`, r_i the cluster's event rates in 10^9 per second, c_i >= 0 in nF. The events are
   those of Walker et al., "Accurate and Stable Run-Time Power Modeling for Mobile and Embedded CPUs", TCAD 2017;
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hw.boardfile import REFERENCE_K
 from hw.errors import InputError
 from hw.measured import CELSIUS, MHZ, RATE, VOLT, WATT, Measurements, check_several, read_measurements
-from hw.simulated.fit import F, ape, fit_relative
+from hw.simulated.fit import F, fit_relative
 
 CORES = 4  # a rate column is the mean of the cluster's cores
 CYCLES = "Average A15 CycleCount"
@@ -39,11 +39,11 @@ QUANTITIES = {
     **dict.fromkeys((CYCLES, SPECULATED, INTEGER, FETCHES, LEVEL2, UNALIGNED, BUS), RATE),
 }
 CLASSES = ("integer", "fp", "memory")
-LEAK_PER_V = tuple(2.0 + 0.25 * i for i in range(17))
-# From steady points of another XU3 at 46-94 C (MaiaBlanco/RL-DVFS 045831e). In a file of this kind temperature rises
-# with power; left to itself the fit says 3000 K, which at 2 GHz and 94 C is a quarter more than was measured.
+# Both from steady points of another XU3, one busy core at 2.0 GHz and 46-94 C (MaiaBlanco/RL-DVFS 045831e). In a file
+# of this kind temperature rises with power, and voltage ends with 1.8 GHz: left to itself the fit says 3000 K, a
+# quarter too much power at 94 C, or with 2118 K 4.25 /V, a twentieth too much.
+LEAK_PER_V = 3.85
 LEAK_ACTIVATION_K = 2118.0
-COARSE = 3  # the leakage's k is sought on every third row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +94,7 @@ def fit_power(data: Measurements, seen: NDArray[np.bool_]) -> PowerModel:
             raise InputError.at(data.path, "holds no workload of a class", value=kind, want=want)
     watts = data["Power A15"]
     dynamic = np.column_stack([_clock(data), *_events(data)])
-    few = np.flatnonzero(seen)[::COARSE]
-
-    def off(per_v: float) -> float:
-        terms = np.column_stack([dynamic[few], _leak(data, per_v, LEAK_ACTIVATION_K)[few]])
-        return float(np.mean(ape(terms @ fit_relative(terms, watts[few]), watts[few])))
-
-    per_v = min(LEAK_PER_V, key=off)
-    leak = _leak(data, per_v, LEAK_ACTIVATION_K)
+    leak = _leak(data, LEAK_PER_V, LEAK_ACTIVATION_K)
     c = fit_relative(np.column_stack([dynamic, leak])[seen], watts[seen])
     still = c[0] * _clock(data) + c[-1] * leak
     busy = np.column_stack([np.where(kinds == kind, _busy(data), 0.0) for kind in CLASSES])
@@ -111,7 +104,7 @@ def fit_power(data: Measurements, seen: NDArray[np.bool_]) -> PowerModel:
     values = [float(x) for x in (*c[:-1], *by_class)]
     names = ("cluster_nf", "cycle_nf", "integer_nf", "other_nf", "fetch_nf", "level2_nf", "unaligned_nf", "bus_nf")
     named = dict(zip((*names, *(f"class_{kind}_nf" for kind in CLASSES)), values, strict=True))
-    return PowerModel(leak_a=float(c[-1]), leak_per_v=per_v, leak_activation_k=LEAK_ACTIVATION_K, **named)
+    return PowerModel(leak_a=float(c[-1]), leak_per_v=LEAK_PER_V, leak_activation_k=LEAK_ACTIVATION_K, **named)
 
 
 def by_counters(data: Measurements, model: PowerModel) -> F:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import fit_board
+from experiments._fit_latency import NETWORKS
 from hw.boardfile import BOARDS, load_board
 from hw.catalog import open_board
 from hw.errors import InputError
@@ -92,12 +93,29 @@ def gpu() -> Rows:
     return rows
 
 
+def ncnn() -> Rows:
+    """Timings of six networks on a Pi, some twice and slower, with rows that are none of its own."""
+    rows = []
+    for name in ("resnet18", "vgg16", "mobilenet", "squeezenet", "alexnet", "googlenet"):
+        work = NETWORKS[name]
+        for cores in (1, 4):
+            seconds = (0.04 * work.macs + work.activation_bytes) / 2.4e9 * (0.3 + 0.7 / cores)
+            seconds += work.weight_bytes / 10e9 + 4000.0 * work.layers / 2.4e9
+            row = {"board": "Raspberry Pi 5 (Cortex-A76)", "num_threads": f"{cores}", "gpu_device": "-1"}
+            rows += [row | {"model": name, "min_ms": f"{1e3 * seconds * slow:.6f}"} for slow in (1.0, 1.5)]
+            rows.append(row | {"model": f"{name}_int8", "min_ms": "1"})
+            rows.append(row | {"model": name, "gpu_device": "0", "min_ms": "1"})
+    return rows
+
+
 MADE: dict[str, tuple[str, Callable[[], Rows]]] = {
     "powmon": ("xu3", powmon),
     "traces": ("xu3", traces),
     "parsec": ("jetson_nano", parsec),
     "gpu": ("jetson_nano", gpu),
+    "ncnn": ("raspberry_pi_5", ncnn),
 }
+FILES = {"jetson_nano": {"jetson_nano.toml", "jetson_nano_5w.toml"}}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
@@ -120,9 +138,9 @@ def test_fits_judges_and_writes(
     path, out = write(tmp_path / "mine & <yours>.csv", make()), tmp_path / "a/b"
     run(monkeypatch, "--board", board, f"--{flag}", path, "--out", out)
     wanted = {f"{board}.fit.toml", "errors.csv", "report.html"}
-    assert {p.name for p in out.iterdir()} == wanted | ({"xu3.toml"} if board == "xu3" else set())
+    assert {p.name for p in out.iterdir()} == wanted | FILES.get(board, {f"{board}.toml"})
     page = (out / "report.html").read_text()
-    assert page.count("<img ") == (1 if flag == "traces" else 2) and "<yours>" not in page
+    assert page.count("<img ") == (1 if flag in ("traces", "ncnn") else 2) and "<yours>" not in page
     name, sections = load_fit(out / f"{board}.fit.toml")
     assert name == board
     mine = [s for s in sections.values() if s.origin.data == path.name]
@@ -132,8 +150,11 @@ def test_fits_judges_and_writes(
     errors = tmp_path / "errors.json"
     run(monkeypatch, "--board", out / f"{board}.fit.toml", f"--{flag}", path, "--judge", "--json", errors)
     found = json.loads(errors.read_text())
-    assert list(found) == ["power_mape", "class_power_mape", "power_p95_ape", "temp_rmse_k", "rows"]
-    if flag == "traces":
+    keys = ["power_mape", "class_power_mape", "power_p95_ape", "temp_rmse_k"]
+    assert list(found) == [*keys, *(["latency_mape"] if flag == "ncnn" else []), "rows"]
+    if flag == "ncnn":
+        assert found["latency_mape"] < 1e-3 and found["rows"] == 12 and found["power_mape"] is None
+    elif flag == "traces":
         assert found["temp_rmse_k"] < 2.0 and found["power_mape"] is None and found["rows"] == 200
         assert "Left aside: 1 run" in capsys.readouterr().out
     else:
@@ -189,7 +210,7 @@ def test_a_fit_of_ones_own_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert of_power in text and of_heat not in text
     run(monkeypatch, "--board", tmp_path / "a/xu3.fit.toml", "--traces", heat, "--out", tmp_path / "b")
     text = (tmp_path / "b/xu3.toml").read_text()
-    assert of_power in text and of_heat in text and text.count("SHA-256") == 2
+    assert of_power in text and of_heat in text and text.count("SHA-256") == 3  # the third: latencies, as shipped
     assert load_board(tmp_path / "b/xu3.toml").units == load_board(tmp_path / "a/xu3.toml").units
 
 
@@ -277,6 +298,10 @@ def without(column: str) -> Change:
         ("parsec", times("Voltage[V]", 0.2), "column 'Voltage[V]', value '1.014': out of range; V from 2.6 to 30"),
         ("parsec", only("CPU Frequency (MHz)", "921"), "value '921': holds a single frequency"),
         ("parsec", only("Benchmark", "b1"), "column 'Benchmark', value 1: holds too few workloads"),
+        ("ncnn", without("min_ms"), ":1, column 'min_ms': missing column"),
+        ("ncnn", cell("min_ms", "0"), ":4, column 'min_ms', value '0'"),
+        ("ncnn", lambda rows: [r | {"board": "Amiga"} for r in rows], "column 'board': has no row that tells of rasp"),
+        ("ncnn", only("model", "alexnet"), "value 1: has too few networks of Raspberry Pi 5, A76"),
         ("gpu", times("gpu_busy_pct", 10), "column 'gpu_busy_pct', value '200': out of range|looks like permille"),
         ("gpu", only("benchmark", "lavaMD"), "value 'arithmetic': holds no workload of a class"),
         (
@@ -300,8 +325,8 @@ def test_a_wrong_file_is_one_clear_line(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--board", "xu9", "--powmon", "m.csv", "--judge"), "unknown board 'xu9'; known: xu3, jetson_nano"),
-        (("--board", "xu3", "--judge"), "no measurements named; xu3 takes --powmon, --traces"),
+        (("--board", "xu9", "--powmon", "m.csv", "--judge"), "known: xu3, jetson_nano, raspberry_pi_5, or"),
+        (("--board", "xu3", "--judge"), "no measurements named; xu3 takes --powmon, --traces, --ncnn"),
         (("--board", "xu3", "--gpu", "m.csv", "--judge"), "--gpu, value 'm.csv': is of another board; xu3 takes"),
         (("--board", "xu3", "--powmon", "m.csv"), "name a folder with --out, or judge the shipped one with --judge"),
         (("--board", "xu3", "--powmon", "none.csv", "--judge"), "none.csv: cannot be read: No such file"),

@@ -5,6 +5,7 @@ The measurements of real boards lie beside a developer's checkout, not in it; wi
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments._fit_tasks import A15, A57, GPU, fit_rail, fit_runs, read_heat
-from hw.boardfile import board_names, load_board
+from experiments._fit_boardfile import board_files
+from experiments._fit_heat import HeatResult, fit_runs
+from experiments._fit_rail import A15, A57, GPU, RailResult, fit_rail
+from experiments._fit_result import Fitted
+from experiments.fit_board import TASKS
+from hw.boardfile import BOARDS, board_names, load_board
 from hw.errors import InputError
 from hw.fitfile import SECTIONS, fit_boards, fit_text, load_fit
 from hw.measured import Measurements
 from hw.simulated import fit_a57, fit_gpu, fit_heat, fit_power
 from hw.simulated.fit import ape, errors, fit_relative, folds, nnls
 
-BOARDS = Path(__file__).resolve().parents[3] / "shared/data/boards"
-XU3 = {"powmon": BOARDS / "xu3_powmon.csv", "traces": BOARDS / "xu3_sensor_traces.csv"}
-NANO = {"parsec": BOARDS / "nano_a57_parsec.csv", "gpu": BOARDS / "tx1_gpu_dvfs.csv"}
+MEASURED = Path(__file__).resolve().parents[3] / "shared/data/boards"
+FILES = {
+    "powmon": MEASURED / "xu3_powmon.csv",
+    "traces": MEASURED / "xu3_sensor_traces.csv",
+    "parsec": MEASURED / "nano_a57_parsec.csv",
+    "gpu": MEASURED / "tx1_gpu_dvfs.csv",
+    "ncnn": MEASURED / "ncnn_benchmark_boards.csv",
+}
 few = settings(max_examples=30, deadline=None)
 
 
@@ -46,6 +56,11 @@ def real(path: Path) -> Path:
 
 def quiet(_done: int, _of: int) -> None:
     pass
+
+
+def only(fitted: list[Fitted]) -> Fitted:
+    (part,) = fitted
+    return part
 
 
 @few
@@ -198,13 +213,17 @@ def test_a57_and_gpu_parameters_come_back() -> None:
     rng = np.random.default_rng(4)
     n = 600
     numbers = {"CPU Frequency (MHz)": rng.choice([102.0, 921.0, 1479.0], n), "Power[W]": np.ones(n)}
-    numbers |= {"Voltage[V]": rng.uniform(5.0, a57.supply_v, n), "CPU Temperature(C)": np.full(n, 36.0)}
+    numbers |= {"Voltage[V]": rng.uniform(5.0, a57.supply_v, n), "CPU Temperature(C)": rng.uniform(30.0, 60.0, n)}
+    numbers[fit_a57.CORE_V] = np.interp(numbers["CPU Frequency (MHz)"], [102.0, 1479.0], [0.9, 1.1])
     numbers["Voltage[V]"][0] = a57.supply_v
     data = measured({"Benchmark": ["b"] * n}, numbers)
     data = replace(data, numbers=data.numbers | {"Power[W]": fit_a57.by_supply(data, a57)})
     found = asdict(fit_a57.fit_a57(data, np.ones(n, bool)))
-    made = {k: v for k, v in asdict(a57).items() if not k.startswith("class")}
+    made = {k: v for k, v in asdict(a57).items() if k.endswith(("_w", "ghz", "per_v")) and "leak" not in k}
     assert {k: found[k] for k in made} == pytest.approx(made, rel=1e-3)
+    data = replace(data, numbers=data.numbers | {"Power[W]": fit_a57.by_clock(data, a57)})
+    found = asdict(fit_a57.fit_a57(data, np.ones(n, bool)))
+    assert (found["class_nf"], found["leak_a"]) == pytest.approx((a57.class_nf, a57.leak_a), rel=1e-3)
 
     share = rng.uniform(0.0, 1.0, n)
     data = measured(
@@ -230,7 +249,7 @@ def test_the_shipped_fits_read_back_as_written() -> None:
     for name in fit_boards():
         board, sections = load_fit(name)
         assert board == name and set(sections) == set(SECTIONS[name])
-        assert (Path(fit_power.__file__).parents[1] / f"boards/{name}.fit.toml").read_text() == fit_text(name, sections)
+        assert (BOARDS / f"{name}.fit.toml").read_text() == fit_text(name, sections)
         for section in sections.values():
             assert section.origin.source != "not stated" and section.origin.held_back
 
@@ -261,8 +280,10 @@ def test_a_wrong_fit_file_is_refused(tmp_path: Path, old: str, new: str, told: s
 
 
 def test_xu3_power_on_workloads_not_seen() -> None:
-    data = A15.read(real(XU3["powmon"]))
-    _, result, off, _ = fit_rail(A15, data, quiet)
+    data = A15.read(real(FILES["powmon"]))
+    part = only(fit_rail(A15, FILES["powmon"], quiet))
+    result, off = part.result, part.errors
+    assert isinstance(result, RailResult)
     assert off["power_mape"] < 0.03 and off["power_mape_worst"] < 0.06
     assert off["class_power_mape"] < 0.09 and off["class_power_mape_worst"] < 0.12
     # half of them unseen: what is left still carries the model
@@ -274,34 +295,52 @@ def test_xu3_power_on_workloads_not_seen() -> None:
 
 
 def test_xu3_heat_on_runs_not_seen() -> None:
-    path = real(XU3["traces"])
-    runs, aside = read_heat(path, "xu3")
-    _, result, off, _ = fit_runs(path, runs, aside, quiet)
-    assert len(runs) == 18 and len(aside) == 12
+    part = only(fit_runs(real(FILES["traces"]), quiet))
+    result, off = part.result, part.errors
+    assert isinstance(result, HeatResult)
+    runs = result.runs
+    assert len(runs) == 18 and len(result.aside) == 12
     assert off["temp_rmse_k"] < 1.0
     assert sorted(result.per_run_k)[len(runs) // 2] < 1.0
 
 
 def test_nano_power_on_programs_not_seen() -> None:
-    _, _, off, _ = fit_rail(A57, A57.read(real(NANO["parsec"])), quiet)
+    off = only(fit_rail(A57, real(FILES["parsec"]), quiet)).errors
     assert off["power_mape"] < 0.08 and off["power_mape_worst"] < 0.10
+    assert off["class_power_mape"] < 0.17
 
 
 def test_gpu_power_on_programs_not_seen() -> None:
-    data = GPU.read(real(NANO["gpu"]))
-    _, result, off, split = fit_rail(GPU, data, quiet)
-    assert off["power_mape"] < 0.11 and off["class_power_mape"] < 0.15
-    assert result.summary["class_power_mape"] < 0.15
-    assert "nbody" in split
+    part = only(fit_rail(GPU, real(FILES["gpu"]), quiet))
+    assert part.errors["power_mape"] < 0.11 and part.errors["class_power_mape"] < 0.15
+    assert part.result.summary["class_power_mape"] < 0.15
+    assert "nbody" in part.split
 
 
-def test_the_shipped_parameters_are_those_of_the_command() -> None:
-    shipped = load_fit("xu3")[1]["heat"].model
-    runs, _ = read_heat(real(XU3["traces"]), "xu3")
-    assert asdict(fit_heat.fit_heat(runs)) == pytest.approx(asdict(shipped), rel=1e-4)
+@pytest.mark.parametrize("board", SECTIONS)
+def test_the_shipped_board_files_are_those_of_their_fit(board: str) -> None:
+    """Byte by byte: `fit_board.py` on what `<board>.fit.toml` says writes the files that ship."""
+    for name, (text, _) in board_files(board, load_fit(board)[1]).items():
+        assert text == (BOARDS / f"{name}.toml").read_text(), name
+
+
+@pytest.mark.parametrize("board", board_names())
+def test_every_board_that_ships_comes_out_of_the_command(board: str) -> None:
+    assert any(board in board_files(fitted, {}) for fitted in SECTIONS)
+
+
+@pytest.mark.parametrize(("board", "flag"), [(board, flag) for board, tasks in TASKS.items() for flag in tasks])
+def test_the_shipped_parameters_are_those_of_the_command(board: str, flag: str) -> None:
+    shipped = load_fit(board)[1]
+    for part in TASKS[board][flag].fit(real(FILES[flag]), quiet):
+        known = shipped[part.section]
+        assert asdict(part.model) == pytest.approx(asdict(known.model), rel=1e-4), part.section
+        assert part.errors == pytest.approx(known.origin.held_back, rel=1e-3), part.section
+        assert known.origin.sha256 == hashlib.sha256(FILES[flag].read_bytes()).hexdigest()
+        assert f"--board {board} --{flag} {FILES[flag].name}" in known.origin.command
 
 
 def test_volts_of_a_trace_are_the_board_file_s() -> None:
     clock = load_board("xu3").spec.clock("a15")
-    runs, _ = fit_heat.read_runs(real(XU3["traces"]), clock)
+    runs, _ = fit_heat.read_runs(real(FILES["traces"]), clock)
     assert runs[0].clock[0] == pytest.approx(0.944**2)
