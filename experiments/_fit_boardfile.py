@@ -63,44 +63,29 @@ def _told(name: str, section: Section) -> Told:
     """What a section tells of its board, in the words of a board file."""
     match section.model:
         case PowerModel() as m:
-            return Told(
-                heading="[[unit]]",
-                unit="a15",
-                values={
-                    "cluster_nf": _number(m.cluster_nf),
-                    "background_nf": _number(m.class_integer_nf),
-                    "leak_a": _number(m.leak_a),
-                    "leak_per_v": f"{_number(m.leak_per_v)}  # given, not fitted",
-                    "leak_activation_k": f"{_number(m.leak_activation_k)}  # given, not fitted",
-                },
-                what="clock, busy cores (class integer) and leakage of this rail",
-                errors="class_",
-            )
+            values = {
+                "cluster_nf": _number(m.cluster_nf),
+                "background_nf": _number(m.class_integer_nf),
+                "leak_a": _number(m.leak_a),
+                "leak_per_v": _given(m.leak_per_v),
+                "leak_activation_k": _given(m.leak_activation_k),
+            }
+            return _unit("a15", values, "clock, busy cores (class integer) and leakage of this rail")
         case SupplyModel() as m:
-            return Told(
-                heading="[[unit]]",
-                unit="a57",
-                values={
-                    "leak_a": _number(m.leak_a),
-                    "leak_per_v": f"{_number(m.leak_per_v)}  # given, not fitted",
-                    "leak_per_k": f"{_number(m.leak_per_k)}  # given, not fitted",
-                },
-                what="leakage of this rail",
-                errors="class_",
-            )
+            values = {
+                "leak_a": _number(m.leak_a),
+                "leak_per_v": _given(m.leak_per_v),
+                "leak_per_k": _given(m.leak_per_k),
+            }
+            return _unit("a57", values, "leakage of this rail")
         case GpuModel() as m:
             warmer = math.exp(LEAK_PER_K * (50.0 - GPU_STILL_C))
-            return Told(
-                heading="[[unit]]",
-                unit="gpu",
-                values={
-                    "cluster_nf": _number(GPU_SHARE * m.clocks_on_nf),
-                    "background_nf": _number(GPU_SHARE * m.class_streaming_nf),
-                    "leak_a": _number(GPU_SHARE * m.static_w_per_v * warmer),
-                },
-                what="clocks, streaming programs and leakage, each half of the TX1's",
-                errors="class_",
-            )
+            values = {
+                "cluster_nf": _number(GPU_SHARE * m.clocks_on_nf),
+                "background_nf": _number(GPU_SHARE * m.class_streaming_nf),
+                "leak_a": _number(GPU_SHARE * m.static_w_per_v * warmer),
+            }
+            return _unit("gpu", values, "clocks, streaming programs and leakage, each half of the TX1's")
         case HeatModel() as m:
             regime = {
                 "r_k_per_w": f"[{_number(m.fast_k_per_w)}, {_number(m.slow_k_per_w)}]",
@@ -126,6 +111,11 @@ def _told(name: str, section: Section) -> Told:
                 what="ncnn on single precision models, docs/LATENCY.md",
                 errors="latency_",
             )
+
+
+def _unit(unit: str, values: Mapping[str, str], what: str) -> Told:
+    """What the power of a rail tells of its unit."""
+    return Told(heading="[[unit]]", unit=unit, values=values, what=what, errors="class_")
 
 
 def _put(path: Path, lines: list[str], name: str, section: Section) -> None:
@@ -172,3 +162,7 @@ def _number(value: float) -> str:
     """A float of TOML, to six digits as in the fit file."""
     text = f"{value:.6g}"
     return text if re.search(r"[.en]", text) else f"{text}.0"
+
+
+def _given(value: float) -> str:
+    return f"{_number(value)}  # given, not fitted"

@@ -38,6 +38,11 @@ LEAK_PER_V = 1.1  # a guess (L): between the two ends of the voltage table it is
 LEAK_PER_K = 0.016  # own fit to a TX1 (M)
 
 
+# coefficients of the two models, in the order of their terms
+SUPPLY_TERMS = ("base_w", "clock_w_per_ghz", "droop_w_per_v", "droop_clock_w_per_v_ghz")
+CLASS_TERMS = ("class_nf", "leak_a")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SupplyModel:
     """Parameters of the rail's 5 V side."""
@@ -67,32 +72,22 @@ def read_a57(path: Path, clock: Clock) -> Measurements:
 def fit_a57(data: Measurements, seen: NDArray[np.bool_]) -> SupplyModel:
     """The model that fits the `seen` rows, (rows,), best."""
     watts, supply_v = data["Power[W]"][seen], float(data["Voltage[V]"][seen].max())
-    c = fit_relative(_supply_terms(data, supply_v)[seen], watts)
-    blind = fit_relative(_class_terms(data, LEAK_PER_V, LEAK_PER_K)[seen], watts)
-    return SupplyModel(
-        supply_v=supply_v,
-        base_w=float(c[0]),
-        clock_w_per_ghz=float(c[1]),
-        droop_w_per_v=float(c[2]),
-        droop_clock_w_per_v_ghz=float(c[3]),
-        class_nf=float(blind[0]),
-        leak_a=float(blind[1]),
-        leak_per_v=LEAK_PER_V,
-        leak_per_k=LEAK_PER_K,
-    )
+    by_droop = fit_relative(_supply_terms(data, supply_v)[seen], watts)
+    by_law = fit_relative(_class_terms(data, LEAK_PER_V, LEAK_PER_K)[seen], watts)
+    found = zip((*SUPPLY_TERMS, *CLASS_TERMS), (float(x) for x in (*by_droop, *by_law)), strict=True)
+    return SupplyModel(supply_v=supply_v, leak_per_v=LEAK_PER_V, leak_per_k=LEAK_PER_K, **dict(found))
 
 
 def by_supply(data: Measurements, model: SupplyModel) -> F:
     """Rail power (W) by clock and supply voltage, (rows,)."""
-    c = (model.base_w, model.clock_w_per_ghz, model.droop_w_per_v, model.droop_clock_w_per_v_ghz)
-    power: F = _supply_terms(data, model.supply_v) @ np.array(c)
+    power: F = _supply_terms(data, model.supply_v) @ np.array([getattr(model, name) for name in SUPPLY_TERMS])
     return power
 
 
 def by_clock(data: Measurements, model: SupplyModel) -> F:
     """Rail power (W) by clock and temperature alone, (rows,)."""
     terms = _class_terms(data, model.leak_per_v, model.leak_per_k)
-    power: F = terms @ np.array((model.class_nf, model.leak_a))
+    power: F = terms @ np.array([getattr(model, name) for name in CLASS_TERMS])
     return power
 
 

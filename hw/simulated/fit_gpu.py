@@ -40,6 +40,21 @@ CLASSES = ("arithmetic", "streaming", "local")
 ARITHMETIC = ("nbody", "montecarlo", "montecarlomultigpu", "binomialoptions", "mandelbrot")
 
 
+# coefficients of the two models, in the order of their terms
+CLASS_TERMS = (
+    "static_w_per_v",
+    "clocks_on_nf",
+    *(f"class_{kind}_nf" for kind in CLASSES),
+    "busy_w_per_v2",
+)
+COUNTER_TERMS = (
+    "counter_static_w_per_v",
+    "counter_clocks_on_nf",
+    *(f"active_{kind}_nf" for kind in CLASSES),
+    "traffic_nf",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class GpuModel:
     """Parameters of a GPU rail."""
@@ -103,36 +118,19 @@ def fit_gpu(data: Measurements, seen: NDArray[np.bool_]) -> GpuModel:
     alike = 1.0 / np.sqrt(count[program])
     c = [float(x) for x in fit_relative(_class_terms(data, kinds)[seen], watts, alike)]
     d = [float(x) for x in fit_relative(_counter_terms(data, kinds)[seen], watts, alike)]
-    return GpuModel(
-        static_w_per_v=c[0],
-        clocks_on_nf=c[1],
-        class_arithmetic_nf=c[2],
-        class_streaming_nf=c[3],
-        class_local_nf=c[4],
-        busy_w_per_v2=c[5],
-        counter_static_w_per_v=d[0],
-        counter_clocks_on_nf=d[1],
-        active_arithmetic_nf=d[2],
-        active_streaming_nf=d[3],
-        active_local_nf=d[4],
-        traffic_nf=d[5],
-    )
+    return GpuModel(**dict(zip(CLASS_TERMS, c, strict=True)), **dict(zip(COUNTER_TERMS, d, strict=True)))
 
 
 def by_class(data: Measurements, model: GpuModel) -> F:
     """Rail power (W) by busy share and class, (rows,)."""
-    m = model
-    still = (m.static_w_per_v, m.clocks_on_nf)
-    c = (*still, m.class_arithmetic_nf, m.class_streaming_nf, m.class_local_nf, m.busy_w_per_v2)
+    c = [getattr(model, name) for name in CLASS_TERMS]
     power: F = _class_terms(data, classes(data, model)) @ np.array(c)
     return power
 
 
 def by_counters(data: Measurements, model: GpuModel) -> F:
     """Rail power (W) by the counter model, (rows,)."""
-    m = model
-    still = (m.counter_static_w_per_v, m.counter_clocks_on_nf)
-    c = (*still, m.active_arithmetic_nf, m.active_streaming_nf, m.active_local_nf, m.traffic_nf)
+    c = [getattr(model, name) for name in COUNTER_TERMS]
     power: F = _counter_terms(data, classes(data, model)) @ np.array(c)
     return power
 

@@ -39,6 +39,8 @@ QUANTITIES = {
     **dict.fromkeys((CYCLES, SPECULATED, INTEGER, FETCHES, LEVEL2, UNALIGNED, BUS), RATE),
 }
 CLASSES = ("integer", "fp", "memory")
+# of the counter model, in the order of its terms
+EVENT_TERMS = ("cycle_nf", "integer_nf", "other_nf", "fetch_nf", "level2_nf", "unaligned_nf", "bus_nf")
 # Both from steady points of another XU3, one busy core at 2.0 GHz and 46-94 C (MaiaBlanco/RL-DVFS 045831e). In a file
 # of this kind temperature rises with power, and voltage ends with 1.8 GHz: left to itself the fit says 3000 K, a
 # quarter too much power at 94 C, or with 2118 K 4.25 /V, a twentieth too much.
@@ -101,16 +103,14 @@ def fit_power(data: Measurements, seen: NDArray[np.bool_]) -> PowerModel:
     # the still part is given: what is left over is fitted, relative to the whole
     rest = np.maximum(watts - still, 1e-6)
     by_class = fit_relative(busy[seen], rest[seen], (rest / watts)[seen])
-    values = [float(x) for x in (*c[:-1], *by_class)]
-    names = ("cluster_nf", "cycle_nf", "integer_nf", "other_nf", "fetch_nf", "level2_nf", "unaligned_nf", "bus_nf")
-    named = dict(zip((*names, *(f"class_{kind}_nf" for kind in CLASSES)), values, strict=True))
-    return PowerModel(leak_a=float(c[-1]), leak_per_v=LEAK_PER_V, leak_activation_k=LEAK_ACTIVATION_K, **named)
+    names = ("cluster_nf", *EVENT_TERMS, "leak_a", *(f"class_{kind}_nf" for kind in CLASSES))
+    found = zip(names, (float(x) for x in (*c, *by_class)), strict=True)
+    return PowerModel(leak_per_v=LEAK_PER_V, leak_activation_k=LEAK_ACTIVATION_K, **dict(found))
 
 
 def by_counters(data: Measurements, model: PowerModel) -> F:
     """Rail power (W) by the counter model, (rows,)."""
-    m = model
-    c = (m.cycle_nf, m.integer_nf, m.other_nf, m.fetch_nf, m.level2_nf, m.unaligned_nf, m.bus_nf)
+    c = [getattr(model, name) for name in EVENT_TERMS]
     power: F = _still(data, model) + np.column_stack(_events(data)) @ np.array(c)
     return power
 

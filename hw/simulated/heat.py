@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hw.boardfile import BoardModel
 from hw.clip import constant
 from hw.simulated import physics
-from hw.simulated.tables import RESISTANCES, K, Tables
+from hw.simulated.tables import DECAYS, RESISTANCES, STAGES, K, Tables
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
@@ -31,9 +31,10 @@ class Heat:
         if self._spot is not None:
             v2f = tables.power[0, tables.power_start[self._spot, 0]]
             spot_w = min(idle[thermal.spot_unit], float(self._spot_nf * v2f))
-        decay1, decay2, offset, r1, r2, r_spot, *_ = tables.thermal[:, 0]
-        gained_k = np.array([r1 * self.idle_w + r_spot * spot_w, r2 * self.idle_w + offset], np.float32)
-        self.idle_k = gained_k / (1 - np.array([decay1, decay2], np.float32))
+        cool = tables.thermal[:, 0]
+        *_, offset_k, _, _, spot_k_per_w, _, _ = cool
+        gained_k = cool[STAGES] * self.idle_w + np.array([spot_k_per_w * spot_w, offset_k], np.float32)
+        self.idle_k = gained_k / (1 - cool[DECAYS])
         self._kelvins = np.zeros((2, n), np.float32)  # of both stages above the ambient
         self._levels = np.zeros((2, n), np.uint8)  # of the fan and of the kernel's caps
         self._hot = False  # whether there is a cap anywhere
@@ -78,14 +79,14 @@ class Heat:
     def warm(self, watts: F, v2f: F, ambient_c: F) -> F:
         """One interval at these powers (W), (rails, n), and V^2 f, (units, n); the temperature at its end."""
         *_, offset_k, _, _, spot_k_per_w, calm_from_c, calm_to_c = self._law
-        gained_k = self._law[3:5] * np.add.reduce(watts, axis=0)
+        gained_k = self._law[STAGES] * np.add.reduce(watts, axis=0)
         if self._spot is not None:
             spot_w = self._spot_nf * v2f[self._spot]
             np.minimum(spot_w, watts[self._spot], out=spot_w)
             spot_w *= spot_k_per_w
             gained_k[0] += spot_w
         gained_k[1] += offset_k
-        self._kelvins = physics.relax(self._kelvins, gained_k, self._law[:2])
+        self._kelvins = physics.relax(self._kelvins, gained_k, self._law[DECAYS])
         temp_c = self.temperature(ambient_c)
         turned = ((temp_c < calm_from_c) | (temp_c >= calm_to_c)).nonzero()[0]
         if turned.size:

@@ -15,7 +15,8 @@ from hw.types import Profile
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
 K = NDArray[np.signedinteger[Any]]  # knob indices, in as few bytes as the index of a point needs
-RESISTANCES = slice(3, 6)  # rows of `Tables.thermal` that hold K/W
+# Rows of `Tables.thermal`: how much of a stage's warmth an interval leaves, all K/W, and those of the two stages
+DECAYS, RESISTANCES, STAGES = slice(0, 2), slice(3, 6), slice(3, 5)
 
 STREAMS = 2.0  # so many streaming programs fill a unit's memory path: one on an XU3's A15 takes 1.7-2.0 of 3.8 GB/s
 

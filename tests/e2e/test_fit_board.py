@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import fit_board
-from experiments._fit_latency import NETWORKS
+from experiments._ncnn_timings import NETWORKS
 from hw.boardfile import BOARDS, load_board
 from hw.catalog import open_board
 from hw.errors import InputError

@@ -13,17 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments._fit_latency import (
-    NETWORKS,
-    UNITS,
-    LatencyResult,
-    Source,
-    Timing,
-    fit_law,
-    fit_timings,
-    judge_timings,
-    read_timings,
-)
+from experiments._fit_latency import LatencyResult, fit_law, fit_timings, judge_timings
+from experiments._ncnn_timings import NETWORKS, UNITS, Source, Timing, read_timings
 from hw.boardfile import board_names, load_board
 from hw.errors import InputError
 from hw.fitfile import load_fit
