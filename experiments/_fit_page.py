@@ -102,7 +102,9 @@ def _scatter(result: RailResult) -> Figure:
         dots = ax.scatter(result.measured_w, watts, c=mhz, s=9, cmap="viridis", linewidths=0)
         ax.set(title=name, xlabel="measured, W", xlim=ends, ylim=ends)
         for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(ticker.NullFormatter())
     axes[0].set_ylabel("predicted, W")
     figure.colorbar(dots, ax=axes, label="MHz")
     return figure
