@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from envs.actions import FLOOR_TOLERANCE, ActionSpace, ActionView, Floats
 from hw.clip import HALF, ONE, at_least, at_most, constant, within
 from hw.errors import InputError
 from hw.profile import need_power
-from hw.types import GOALS, BoardSpec, Demand, Knobs, Profile, Telemetry
+from hw.types import GOALS, BoardSpec, Demand, Profile, Telemetry
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
-ActionView = Literal["multi", "flat"]
 _PER_50_K, _THREE = constant(0.02), constant(3.0)
 _LOW, _HIGH = constant(-4.0), constant(4.0)  # of an observation
 _LEAST_W, _MOST_W = constant(0.01), constant(2980.0)  # half a logarithm of the most is 4
-FLOOR_TOLERANCE = 1e-6  # single precision must not turn a met floor into a breach
 
 
 class Seen(NamedTuple):
@@ -49,12 +46,8 @@ class Seen(NamedTuple):
     alone_s: Floats | None = None  # profile latency of what was granted (`Codec.alone_s` where None)
 
 
-class Codec:
-    """The observation and action spaces of a board with a ladder.
-
-    `nvec` is [rungs, placements, steps of each clock] (view "multi") or [operating points] (view "flat": the
-    profile's points, the other clocks at their lowest).
-    """
+class Codec(ActionSpace):
+    """The observation and action spaces of a board with a ladder."""
 
     def __init__(self, spec: BoardSpec, profile: Profile, action_view: ActionView = "multi") -> None:
         """Read what is needed of the profile: accuracies, latencies and typical time and energy of a frame.
@@ -83,16 +76,11 @@ class Codec:
         frame_s: float,
         frame_j: float,
     ) -> None:
-        self.spec, self.action_view = spec, action_view
-        self.accuracy, self.latency_s, self.frame_s, self.frame_j = accuracy, latency_s, frame_s, frame_j
+        super().__init__(spec, accuracy, action_view)
+        self.latency_s, self.frame_s, self.frame_j = latency_s, frame_s, frame_j
         self._frame_s, self._frame_j = constant(frame_s), constant(frame_j)
         self._interval_s = constant(spec.interval_s)
-        self._accuracy = np.array(accuracy, np.float32)
-        self._steps = [len(c.freqs_hz) for c in spec.clocks]
-        self._clock_row = {c.name: 2 + i for i, c in enumerate(spec.clocks)}
-        self._placements = spec.placements
         self._latency = self._latency_grid()
-        self.flat_points = self._flat_points()
         units = [u.name for u in spec.units]
         self._place_unit = np.array([units.index(name) for name, _ in self._placements], np.intp)
         clock_names = [c.name for c in spec.clocks]
@@ -104,9 +92,6 @@ class Codec:
         self._rungs = np.arange(len(accuracy), dtype=np.uint8)[:, None]
         self._meets = self._accuracy[:, None] + np.float32(FLOOR_TOLERANCE)
         self._per_step = np.array([[1 / max(steps - 1, 1)] for steps in self._steps], np.float32)
-        sizes = [len(accuracy), len(self._placements), *self._steps]
-        self.nvec: list[int] = [self.flat_points.shape[1]] if action_view == "flat" else sizes
-        self._flat_rung = self.flat_points[0]
         self.observation_size = (
             5 + 2 * len(accuracy) + len(units) + 1 + len(self._steps) + 9 + len(spec.rails) + 2 * len(units)
         )
@@ -121,20 +106,6 @@ class Codec:
                 for step in range(len(self.spec.clock(self.spec.unit(unit).clock).freqs_hz)):
                     grid[rung, place, step] = next(source)
         return grid.reshape(-1)
-
-    def _flat_points(self) -> Ints:
-        """(2 + clocks, points) knob indices of the operating points, in canonical order."""
-        columns = []
-        for rung in range(len(self.accuracy)):
-            for place, (unit, _) in enumerate(self._placements):
-                clock = self.spec.unit(unit).clock
-                for step in range(len(self.spec.clock(clock).freqs_hz)):
-                    column = [rung, place] + [0] * len(self._steps)
-                    column[self._clock_row[clock]] = step
-                    columns.append(column)
-        return np.array(columns, np.intp).T.copy()
-
-    # -- observation ---------------------------------------------------------------------------------------------
 
     def alone_s(self, granted: npt.NDArray[np.integer[Any]]) -> Floats:
         """Profile latencies (s) of n boards' granted knobs, (n,)."""
@@ -238,53 +209,6 @@ class Codec:
     def observe(self, telemetry: Telemetry, demand: Demand) -> Floats:
         """The observation of one board, (observation_size,) float32."""
         return np.ascontiguousarray(self.encode(self.see(telemetry, demand))[0])
-
-    # -- action --------------------------------------------------------------------------------------------------
-
-    def indices(self, actions: npt.NDArray[np.integer[Any]]) -> Ints:
-        """Actions of n boards, (n, len(nvec)) or (n,) when flat, as (2 + clocks, n) knob indices."""
-        actions = np.asarray(actions)
-        if self.action_view == "flat":
-            return np.asarray(self.flat_points.take(actions.reshape(-1), axis=1))
-        return actions.T.astype(np.intp, copy=False)
-
-    def knobs(self, action: npt.ArrayLike) -> Knobs:
-        """The knobs an action means; InputError where it is outside the action space."""
-        values = np.atleast_1d(np.asarray(action)).astype(np.intp)
-        if values.shape != (len(self.nvec),) or any(
-            not 0 <= v < size for v, size in zip(values, self.nvec, strict=False)
-        ):
-            raise InputError(f"action {np.asarray(action).tolist()!r} is outside the action space {self.nvec}")
-        column = self.indices(values[None])[:, 0].tolist()
-        unit, cores = self._placements[column[1]]
-        freqs = {c.name: c.freqs_hz[i] for c, i in zip(self.spec.clocks, column[2:], strict=True)}
-        return Knobs(rung=column[0] + 1, unit=unit, cores=cores, freqs_hz=freqs)
-
-    def knob_indices(self, knobs: Knobs) -> Ints:
-        """(2 + clocks, 1) indices of knobs, frequencies to the nearest step."""
-        steps = [c.nearest(knobs.freqs_hz[c.name]) for c in self.spec.clocks]
-        column = [knobs.rung - 1, self._placements.index((knobs.unit, knobs.cores)), *steps]
-        return np.array(column, np.intp)[:, None]
-
-    def rung_mask(self, accuracy_min: Floats) -> npt.NDArray[np.bool_]:
-        """(n, rungs): the rungs that meet the floor; the most accurate one where none does."""
-        meets = self._accuracy + np.float32(FLOOR_TOLERANCE) >= np.asarray(accuracy_min, np.float32)[:, None]
-        meets[:, int(self._accuracy.argmax())] |= ~meets.any(axis=1)
-        return np.asarray(meets)
-
-    def masks(self, accuracy_min: Floats) -> npt.NDArray[np.bool_]:
-        """Legal actions of n boards, (n, sum(nvec)): rungs that breach the floor are barred."""
-        rungs = self.rung_mask(accuracy_min)
-        if self.action_view == "flat":
-            return np.asarray(rungs.take(self._flat_rung, axis=1))
-        rest = np.ones((rungs.shape[0], sum(self.nvec) - rungs.shape[1]), np.bool_)
-        return np.concatenate([rungs, rest], axis=1)
-
-    def action_masks(self, demand: Demand) -> npt.NDArray[np.bool_]:
-        """Legal actions under one demand, (sum(nvec),)."""
-        return np.asarray(self.masks(np.array([demand.accuracy_min], np.float32))[0])
-
-    # -- file ----------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
         """Everything needed to observe and act again, as plain JSON values."""

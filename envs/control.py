@@ -9,8 +9,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from envs.actions import ActionView
 from envs.batch import first_scenario
-from envs.codec import ActionView, Codec
+from envs.codec import Codec
 from envs.reward import RewardWeights, interval_terms
 from envs.scenario import Scenario
 from hw.types import Board, Demand, Profile, Telemetry

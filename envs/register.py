@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.codec import ActionView
+from envs.actions import ActionView
 from envs.control import ControlEnv
 from envs.task import open_task
 from envs.vector import BoardVectorEnv

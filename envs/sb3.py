@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
+from envs.actions import ActionView
 from envs.batch import BUDGET, FLOOR, Batch
-from envs.codec import ActionView, Codec
+from envs.codec import Codec
 from envs.control import action_space, observation_space
 from envs.reward import TERMS, RewardWeights
 from envs.task import Task

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.actions import ActionView
 from envs.batch import Batch
-from envs.codec import ActionView, Codec
+from envs.codec import Codec
 from envs.control import action_space, observation_space
 from envs.reward import RewardWeights
 from envs.task import Task, open_task

@@ -8,7 +8,8 @@ import numpy as np
 
 from agents.policy_file import Header
 from agents.saved import SavedPolicy
-from envs.codec import ActionView, Codec
+from envs.actions import ActionView
+from envs.codec import Codec
 from hw.types import BoardSpec, Profile
 
 
