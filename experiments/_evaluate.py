@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-import re
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-import joblib
-
 from agents.policy import Privileged, make_policy
-from agents.runtime import control
 from envs.reward import DEFAULT_WEIGHTS, RewardWeights
 from envs.scenario import Scenario
-from experiments._metrics import Row, episode_row
-from experiments._telemetry import TelemetryFile
+from experiments._jobs import Job, fly_all
+from experiments._metrics import Row
 from hw.catalog import open_board
 from hw.errors import InputError
-from hw.simulated.board import SimBoard
-from hw.types import BoardSpec, Demand, Profile, Telemetry
+from hw.types import BoardSpec, Profile
 
 BOUND = "oracle"
 CAREFUL = "performance@auto"  # what a careful person without a controller would do
@@ -42,23 +34,6 @@ class Comparison:
     simulated: list[Row]  # the rows of the same flights in simulation, where they were asked for
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One controller on one scenario, all seeds: what a process is handed."""
-
-    controller: str
-    label: str
-    board: str
-    profile: Profile
-    source: Profile | str  # what the board is opened with: a measured profile has things beside it
-    backend: str
-    scenario: Scenario
-    seeds: tuple[int, ...]
-    weights: RewardWeights
-    telemetry: Path | None
-    vary: bool
-
-
 def check_controllers(controllers: Sequence[str | Path], spec: BoardSpec, profile: Profile) -> None:
     """InputError where a controller is unknown, its file is no policy, or does not fit board or profile."""
     for name in controllers:
@@ -73,11 +48,6 @@ def check_scenarios(scenarios: Sequence[Scenario]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise InputError.at("scenarios", "the same name twice", value=name, want="rename one of the files")
-
-
-def default_jobs() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def evaluate(
@@ -124,7 +94,7 @@ def evaluate(
     flown = sorted(dict.fromkeys(wanted), key=lambda flight: not _is_privileged(flight[0]))
     names = labels or {}
     work = [
-        _Job(
+        Job(
             name,
             names.get(name, name),
             board,
@@ -144,7 +114,7 @@ def evaluate(
     total = len(work) * len(seeds)
     simulated = [job for job in work if job.backend == "sim"]
     # there is one machine: flights on it take turns, and nothing else runs meanwhile
-    for job, done in chain(_results(simulated, jobs), _results([job for job in work if job.backend != "sim"], 1)):
+    for job, done in chain(fly_all(simulated, jobs), fly_all([job for job in work if job.backend != "sim"], 1)):
         rows[job.controller, job.scenario.name, job.backend] = done
         if on_progress is not None:
             on_progress(len(rows) * len(seeds), total)
@@ -163,68 +133,6 @@ def evaluate(
         ]
 
     return Comparison(rows_of(asked, backend), bound, rewards(CAREFUL), rows_of(twins, "sim"))
-
-
-def _results(work: Sequence[_Job], jobs: int) -> Iterator[tuple[_Job, list[Row]]]:
-    """(job, rows) of each job as it is done, in any order."""
-    if jobs == 1:
-        for job in work:
-            yield job, _fly(job)
-        return
-    # BLAS threads beside the processes would fight for the same cores
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        done = parallel(joblib.delayed(_numbered)(i, job) for i, job in enumerate(work))
-        for i, rows in done:
-            yield work[i], rows
-
-
-def _numbered(i: int, job: _Job) -> tuple[int, list[Row]]:
-    if threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches every process of the terminal; the parent alone answers it and ends the others
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return i, _fly(job)
-
-
-def _fly(job: _Job) -> list[Row]:
-    """The rows of a job."""
-    board = open_board(job.board, profile=job.source, backend=job.backend, vary=job.vary)
-    policy = make_policy(job.controller)
-    rows = []
-    try:
-        for seed in job.seeds:
-            if isinstance(policy, Privileged):
-                assert isinstance(board, SimBoard)  # the caller has seen to it
-                policy.bind(board, job.scenario, job.weights)
-            first = board.reset(seed=seed)  # control() resets to the same again; nobody else shows it
-            demands: list[Demand] = []
-
-            def hear(k: int, demand: Demand, telemetry: Telemetry, demands: list[Demand] = demands) -> None:
-                demands.append(demand)
-
-            record = control(board, policy, job.scenario, job.profile, seed=seed, on_interval=hear)
-            rows.append(
-                episode_row(job.label, job.scenario.name, seed, first, record, demands, job.profile, job.weights)
-            )
-            if job.telemetry is not None:
-                _write_telemetry(job, seed, board.spec, demands, record)
-    finally:
-        board.close()
-    return rows
-
-
-def _write_telemetry(
-    job: _Job, seed: int, spec: BoardSpec, demands: Sequence[Demand], record: Sequence[Telemetry]
-) -> None:
-    assert job.telemetry is not None  # the caller has seen to it
-    name = re.sub(r"[^\w@.-]+", "_", job.label)
-    file = TelemetryFile(job.telemetry / f"{name}-{job.scenario.name}-{seed}.csv", spec)
-    try:
-        for demand, telemetry in zip(demands, record, strict=True):
-            file.write(demand, telemetry)
-        file.commit()
-    finally:
-        file.discard()
 
 
 def _is_privileged(name: str) -> bool:

@@ -18,8 +18,9 @@ from agents.policy import policy_names
 from envs.families import scenario_set
 from envs.scenario import load_scenario
 from experiments._cli import main_guard, parse
-from experiments._evaluate import HELD_OUT, check_controllers, check_scenarios, default_jobs, evaluate
+from experiments._evaluate import HELD_OUT, check_controllers, check_scenarios, evaluate
 from experiments._gap import gaps, print_gaps, write_gaps
+from experiments._jobs import default_jobs
 from experiments._metrics import write_results
 from experiments._progress import Bar
 from experiments._report import write_report

@@ -13,7 +13,8 @@ from agents.learn_config import Algo, fast_config
 from agents.policy import policy_names
 from envs.families import scenario_set
 from experiments._cli import INTERRUPT_STATUS, main_guard, parse
-from experiments._evaluate import HELD_OUT, default_jobs, evaluate
+from experiments._evaluate import HELD_OUT, evaluate
+from experiments._jobs import default_jobs
 from experiments._metrics import write_results
 from experiments._progress import Bar
 from experiments._run import RunFolder, check_folder, command_line, default_folder
