@@ -102,7 +102,7 @@ def _told(name: str, section: Section) -> Told:
             )
         case LatencyLaw() as m:
             fitted = {"mac_cycles": m.mac_cycles, "activation_cycles": m.activation_cycles}
-            fitted |= {"layer_s": m.layer_s} if m.layer_s else {"parallel": m.parallel}
+            fitted |= {"parallel": m.parallel} if m.layer_cycles else {"layer_s": m.layer_s}  # of a CPU, of a GPU
             fitted |= {"weights_gbps": m.weights_gbps}
             return Told(
                 heading="[unit.latency]",

@@ -65,7 +65,8 @@ T_gpu of a run's first sample.
 --parsec, one row per run: Benchmark, CPU Frequency (MHz), CPU Temperature(C), Voltage[V] (of the 5 V supply), Power[W].
 
 --gpu, samples: benchmark, f_mhz, V, P_w, gpu_busy_pct, sm_active_cycles (% summed over two multiprocessors),
-l2_read_bytes, l2_write_bytes; and, where it is there, class (arithmetic, streaming or local).
+l2_read_bytes, l2_write_bytes; and, where it is there, class (arithmetic, streaming or local). Of a TX1, whose GPU has
+two multiprocessors: the Nano's board file gets half.
 
 --ncnn, one row per timing of a network of ncnn's benchmark: board (its name in ncnn's tables), num_threads, gpu_device
 (-1: the CPU), model, min_ms.
