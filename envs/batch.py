@@ -14,7 +14,7 @@ import numpy.typing as npt
 from envs.codec import Codec, Seen
 from envs.reward import BREACH_TOLERANCE, RewardWeights, ladder_ends, lane_terms
 from envs.scenario import Scenario
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.simulated.simulator import Interval, Simulator
 from hw.types import Profile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from envs.families import scenario_set
 from envs.scenario import Scenario, load_scenario
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.catalog import find_model
 from hw.profile import open_profile
 from hw.types import Profile

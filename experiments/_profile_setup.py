@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments._sweep import BACK_TO_BACK
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import BoardModel
 from hw.errors import InputError
 from hw.files import atomic_write_text, read_text
 from hw.ladderfile import LadderFile, find_ladder, ladder_names, read_ladder

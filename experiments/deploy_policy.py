@@ -18,7 +18,7 @@ from experiments._cli import main_guard
 from experiments._flight import Flight, say
 from experiments._remote import Remote
 from experiments._telemetry import FlightLog
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.catalog import BACKENDS, HOST, find_model, open_board
 from hw.errors import InputError
 from hw.profile import open_profile

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from dyndnn.ladder import BIN_FILE, ladder_folder, load_ladder
 from experiments._cli import main_guard, parse
-from hw.boardfile import BoardModel, board_names, load_board
+from hw.boardfile import board_names, load_board
+from hw.boardmodel import BoardModel
 from hw.ladderfile import ladder_names
 from hw.profile import open_profile
 

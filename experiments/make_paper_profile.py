@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import BoardModel
 from hw.errors import InputError, PowerbandError
 from hw.profile import grid, profile_path, save_profile
 from hw.types import OperatingPoint, Profile, Rung

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hw.boardmodel import BoardModel, RealModel, Thermal, Throttle
 from hw.errors import InputError
 from hw.types import Clock
-
-if TYPE_CHECKING:
-    from hw.boardfile import BoardModel, RealModel, Thermal, Throttle
 
 KERNELS = ("mainline", "vendor")
 METERS = ("none", "ina231", "ina3221", "rapl")

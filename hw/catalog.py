@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
-from hw.boardfile import BoardModel, board_names, load_board
+from hw.boardfile import board_names, load_board
+from hw.boardmodel import BoardModel
 from hw.errors import InputError
 from hw.profile import need_power, open_profile
 from hw.simulated.board import SimBoard

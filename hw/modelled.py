@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hw.boardfile import BoardModel, UnitModel
+from hw.boardmodel import BoardModel, UnitModel
 from hw.errors import InputError
 from hw.ladderfile import LADDER_FILE, find_ladder, ladder_names, read_ladder
 from hw.latency import LatencyLaw, Work

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import BoardModel
 from hw.errors import InputError, Missing
 from hw.files import Row, atomic_write_files, number, read_bytes, read_table, whole
 from hw.sidecar import read_sidecar, sidecar_text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import BoardModel
 from hw.profile import open_profile
 from hw.real.emulated import EmulatedBoard, Emulation
 from hw.types import BoardSpec, Demand, Knobs, Profile

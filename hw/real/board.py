@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from hw.boardfile import BoardModel, RealModel
+from hw.boardmodel import BoardModel, RealModel
 from hw.errors import InputError, Refused
 from hw.real.clocks import ClockDriver, Cpufreq, Devfreq
 from hw.real.guard import Pipes, end, start_restorer

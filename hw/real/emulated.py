@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.errors import BoardError, Flaky, InputError, Missing, PowerbandError, Refused
 from hw.profile import save_profile
 from hw.real.board import LinuxBoard

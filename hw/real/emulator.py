@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from hw.boardcheck import KERNELS
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import BoardModel
 from hw.errors import BoardError, Flaky, InputError, PowerbandError, Refused
 from hw.profile import load_profile, open_profile
 from hw.real.state import state_file

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import BoardModel
 from hw.errors import BoardError, InputError, Refused
 from hw.profile import load_profile
 from hw.real.board import LinuxBoard

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import BoardModel
 from hw.errors import BoardError, InputError, Missing
 from hw.real.clocks import CPUFREQ, ClockDriver, Cpufreq
 from hw.real.hostclocks import FixedClock, Together

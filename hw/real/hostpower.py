@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.real.clocks import ClockDriver
 from hw.real.sensors import Usage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from threading import Event
 
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.errors import InputError
 from hw.real.board import LinuxBoard
 from hw.real.loadgen import ProcessLoad

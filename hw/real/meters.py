@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hw.boardfile import RealModel
+from hw.boardmodel import RealModel
 from hw.errors import BoardError, Missing
 from hw.real.interfaces import TimeSource
 from hw.real.sources import INA231, INA3221, RAPL, Source

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw.boardfile import BoardModel, RealModel
+from hw.boardmodel import BoardModel, RealModel
 from hw.real.kernelclock import Folder, KernelClock
 from hw.real.sysfs import (
     MICROJOULE,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.errors import Refused
 from hw.simulated.sensor import rails_error_j
 from hw.simulated.simulator import Interval, Simulator

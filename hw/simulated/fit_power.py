@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.boardfile import REFERENCE_K
+from hw.boardmodel import REFERENCE_K
 from hw.errors import InputError
 from hw.measured import CELSIUS, MHZ, RATE, VOLT, WATT, Measurements, check_several, read_measurements
 from hw.simulated.fit import F, fit_relative

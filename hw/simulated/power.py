@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.clip import constant
 from hw.simulated import physics
 from hw.simulated.tables import K, Tables

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.boardfile import BoardModel
+from hw.boardmodel import BoardModel
 from hw.clip import HALF, ONE, ZERO, at_least, at_most, constant, within
 from hw.simulated import noise, physics
 from hw.simulated.heat import Heat

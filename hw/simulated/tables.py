@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.boardfile import BoardModel, leak_scale
+from hw.boardmodel import BoardModel, leak_scale
 from hw.simulated.physics import crowded_time, level_bounds, trip_points
 from hw.types import Profile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hw.boardfile import RealModel
+from hw.boardmodel import RealModel
 from hw.errors import Missing
 from hw.real.meters import FROZEN_S, Meter, find_source
 from hw.real.sources import INA231, INA3221, RAPL, Source

@@ -14,7 +14,8 @@ from threading import Event
 import pytest
 
 from experiments.profile_board import nothing_left, validate
-from hw.boardfile import RealModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import RealModel
 from hw.errors import Flaky, InputError, Missing, Refused
 from hw.real.board import LinuxBoard
 from hw.real.emulated import EmulatedBoard, Emulation

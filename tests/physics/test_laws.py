@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.boardfile import leak_growth, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import leak_growth
 from hw.profile import open_profile
 from hw.simulated import physics
 from hw.simulated.simulator import Interval, Simulator

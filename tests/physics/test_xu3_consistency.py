@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from hw.boardfile import BoardModel, load_board
+from hw.boardfile import load_board
+from hw.boardmodel import BoardModel
 from hw.fitfile import load_fit
 from hw.profile import open_profile
 from hw.simulated.board import SimBoard
