@@ -82,7 +82,8 @@ def _fit_source(timings: Sequence[Timing]) -> LatencyLaw:
             pace * [t.work.activation_bytes for t in timings],
             np.array([t.work.weight_bytes for t in timings]),
         ]
-        c = fit_relative(np.stack([*terms, layers] if source.gpu else terms, axis=1), seconds - fixed)
+        rest = np.maximum(seconds - fixed, 0.1 * seconds)  # faster than its layers cost: nothing that was measured is
+        c = fit_relative(np.stack([*terms, layers] if source.gpu else terms, axis=1), rest)
         laws.append(
             LatencyLaw(
                 mac_cycles=float(c[0]),

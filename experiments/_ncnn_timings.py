@@ -36,6 +36,8 @@ NETWORKS = {
     )
 }
 COLUMNS = ("board", "num_threads", "gpu_device", "model", "min_ms")
+SLIPS = {"s": 1e3, "us": 1e-3}  # how many ms are one of them
+MACS_PER_CYCLE = 0.02, 200.0  # on one core, or on a GPU: 0.3 to 60 in these tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,25 +109,20 @@ def read_timings(path: Path, board: str) -> list[tuple[Timed, list[Timing]]]:
     The fastest run counts: the mean of a few runs has whatever else the board did in it. A GPU's rows differ in the
     host's threads alone; the fastest of them counts. Raises InputError for a file that is no such table.
     """
-    table = [
-        (
-            row["board"],
-            whole(path, line, "gpu_device", row["gpu_device"], low=-1) >= 0,
-            row["model"],
-            whole(path, line, "num_threads", row["num_threads"], low=1),
-            number(path, line, "min_ms", row["min_ms"], low=1e-6) / 1e3,
-        )
-        for line, row in read_table(path, COLUMNS, others=True)
-    ]
+    rows = read_table(path, COLUMNS, others=True)
     found: list[tuple[Timed, list[Timing]]] = []
     for timed in UNITS[board]:
         timings: list[Timing] = []
         for source in timed.sources:
             fastest: dict[tuple[str, int], float] = {}
-            for name, gpu, network, threads, seconds in table:
-                if name.startswith(source.starts) and gpu == source.gpu and network in NETWORKS:
-                    key = (network, 1 if gpu else threads)
-                    fastest[key] = min(seconds, fastest.get(key, seconds))
+            for line, row in rows:
+                network, gpu = row["model"], whole(path, line, "gpu_device", row["gpu_device"], low=-1) >= 0
+                threads = whole(path, line, "num_threads", row["num_threads"], low=1)
+                ms = number(path, line, "min_ms", row["min_ms"], low=1e-6)
+                if row["board"].startswith(source.starts) and gpu == source.gpu and network in NETWORKS:
+                    cores = 1 if gpu else threads
+                    _check_ms(path, line, ms, NETWORKS[network].macs / (1e-3 * source.freq_hz * cores))
+                    fastest[network, cores] = min(1e-3 * ms, fastest.get((network, cores), 1e-3 * ms))
             timings += [Timing(source=source, network=n, cores=c, latency_s=s) for (n, c), s in sorted(fastest.items())]
         if timings:
             found.append((timed, timings))
@@ -133,3 +130,16 @@ def read_timings(path: Path, board: str) -> list[tuple[Timed, list[Timing]]]:
         want = ", ".join(dict.fromkeys(source.starts for timed in UNITS[board] for source in timed.sources))
         raise InputError.at(path, f"has no row that tells of {board}", column="board", want=f"one of {want}")
     return found
+
+
+def _check_ms(path: Path, line: int, ms: float, macs: float) -> None:
+    """InputError where a core cannot have taken so long; `macs`: the network's for every cycle that it has in a ms."""
+    low, high = MACS_PER_CYCLE
+    if low <= macs / ms <= high:
+        return
+    for unit, factor in SLIPS.items():
+        if low <= macs / (ms * factor) <= high:
+            want = f"ms: {ms * factor:g} here"
+            raise InputError.at(path, f"looks like {unit}", line=line, column="min_ms", value=f"{ms:g}", want=want)
+    want = f"ms: {macs / high:.3g} to {macs / low:.3g} for this network"
+    raise InputError.at(path, "out of range", line=line, column="min_ms", value=f"{ms:g}", want=want)
