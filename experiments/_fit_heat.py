@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from experiments._fit_result import PARTS, SPLIT, Fitted, OnFold, Result, Task
+from experiments._fit_result import PARTS, SPLIT, Fitted, Group, OnFold, Result, Task
 from hw.boardfile import load_board
 from hw.errors import InputError
 from hw.fitfile import Model
@@ -25,6 +26,25 @@ class HeatResult:
     runs: list[fit_heat.Run]
     aside: list[str]
     predicted_c: list[F]
+
+    section = SECTION
+    title = "Hottest CPU sensor, fan full on"
+    headings: ClassVar[Mapping[str, str]] = {"temp_rmse_k": "rms error"}
+
+    @property
+    def sentence(self) -> str:
+        """How well, in words."""
+        n = len(self.aside)
+        aside = f" Left aside: {n} run{'s' if n > 1 else ''} whose fan switches on its own." if n else ""
+        return f"{len(self.runs)} runs, {self.summary['rows']} samples: {self.summary['temp_rmse_k']:.2f} K rms.{aside}"
+
+    @property
+    def groups(self) -> list[Group]:
+        """The errors over all samples, and by run."""
+        summary, each = self.summary, zip(self.runs, self.per_run_k, strict=True)
+        runs = [Group(by="run", value=r.name, rows=len(r.t_s), errors={"temp_rmse_k": off}) for r, off in each]
+        every = {"temp_rmse_k": float(summary["temp_rmse_k"])}
+        return [Group(by="all", value="", rows=int(summary["rows"]), errors=every), *runs]
 
     @property
     def per_run_k(self) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments._fit_result import SPLIT, Fitted, OnFold, Result, Task
+from experiments._fit_result import SPLIT, Fitted, Group, OnFold, Result, Task, grouped
 from experiments._ncnn_timings import UNITS, Timed, Timing, read_timings
 from hw.errors import InputError
 from hw.fitfile import Model
@@ -37,19 +37,39 @@ class LatencyResult:
         return off
 
     @property
-    def groups(self) -> list[tuple[str, str, int, float]]:
-        """By what, its value, rows, mean absolute relative error."""
-        off = np.abs(self.off)
-        found = [("all", "", len(off), float(off.mean()))]
-        for by, values in (
-            ("board", [t.source.title for t in self.timings]),
-            ("cores", [str(t.cores) for t in self.timings]),
-            ("network", [t.network for t in self.timings]),
-        ):
-            for value in sorted(set(values)):
-                rows = np.array(values) == value
-                found.append((by, value, int(rows.sum()), float(off[rows].mean())))
-        return found
+    def section(self) -> str:
+        """Of the fit file."""
+        return self.timed.section
+
+    @property
+    def title(self) -> str:
+        """What was predicted."""
+        return f"Latency on {self.timed.unit}"
+
+    @property
+    def sentence(self) -> str:
+        """How well, in words."""
+        worst = int(np.abs(self.off).argmax())
+        t, off = self.timings[worst], 100 * self.off[worst]
+        return (
+            f"{len(self.timings)} rows. Mean absolute error {100 * self.summary['latency_mape']:.1f} %; "
+            f"off most is {t.network} on {t.source.title}, cores {t.cores}: {off:+.0f} %."
+        )
+
+    @property
+    def headings(self) -> dict[str, str]:
+        """The one law."""
+        return {"latency_mape": "law"}
+
+    @property
+    def groups(self) -> list[Group]:
+        """The errors over all rows, and by board, cores and network."""
+        labels = {
+            "board": [t.source.title for t in self.timings],
+            "cores": [str(t.cores) for t in self.timings],
+            "network": [t.network for t in self.timings],
+        }
+        return grouped({"latency_mape": np.abs(self.off)}, {by: np.array(names) for by, names in labels.items()})
 
     @property
     def summary(self) -> dict[str, float | int]:

@@ -14,9 +14,10 @@ from experiments._fit_heat import HeatResult
 from experiments._fit_latency import LatencyResult
 from experiments._fit_rail import RailResult
 from experiments._fit_result import Result
+from experiments._fit_tables import shown, unit
 from experiments._page import INK, document, image
 
-RUNS_SHOWN = 3
+DRAWN = ("workload", "network")  # groups whose errors are a figure
 
 
 def page(board: str, command: str, results: Sequence[Result], *, held_back: bool) -> str:
@@ -29,66 +30,44 @@ def page(board: str, command: str, results: Sequence[Result], *, held_back: bool
     parts = [f"<h1>{html.escape(board)}: measured and predicted</h1>", f"<p>{how}</p>"]
     parts.append(f"<p><code>{html.escape(command)}</code></p>")
     for result in results:
-        match result:
-            case RailResult():
-                parts += _rail(result)
-            case HeatResult():
-                parts += _heat(result)
-            case LatencyResult():
-                parts += _latency(result)
+        parts += [f"<h2>{html.escape(result.title)}</h2><p>{html.escape(result.sentence)}</p>"]
+        parts += [*_figures(result), _table(result)]
     return document(f"{board}: fit", parts)
 
 
-def _rail(result: RailResult) -> list[str]:
-    summary, (first, second) = result.summary, result.rail.models
-    told = (
-        f"{summary['rows']} rows. Mean absolute error of the {first} {100 * summary['power_mape']:.1f} % "
-        f"(95 % of the rows within {100 * summary['power_p95_ape']:.1f} %), "
-        f"of the {second} {100 * summary['class_power_mape']:.1f} %."
-    )
+def _figures(result: Result) -> list[str]:
+    """What there is to see of a result, as images."""
+    match result:
+        case RailResult():
+            off: NDArray[np.float64] = 100 * (result.predicted_w / result.measured_w - 1)
+            names = result.data.texts[result.rail.name]
+            residuals = _residuals(names, off, f"predicted over measured, % ({result.rail.models[0]}; bar: mean)")
+            return [
+                image(_scatter(result), "Measured against predicted power, coloured by frequency"),
+                image(residuals, "Residuals by workload"),
+            ]
+        case LatencyResult():
+            names = np.array([t.network for t in result.timings])
+            residuals = _residuals(names, 100 * result.off, "predicted over measured, % (bar: mean)")
+            return [image(residuals, "Residuals by network")]
+        case HeatResult():
+            order = np.argsort(result.per_run_k)
+            picked = sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})
+            return [image(_traces(result, picked), "Measured and predicted temperature: best, middle and worst run")]
+    return []
+
+
+def _table(result: Result) -> str:
+    """The errors by group, without those that are in the figures."""
+    titles = "".join(f"<th>{html.escape(name)}, {unit(error)}</th>" for error, name in result.headings.items())
     rows = [
         f"<tr><td>{html.escape(g.by)}</td><td>{html.escape(g.value)}</td><td>{g.rows}</td>"
-        f"<td>{100 * g.power_mape:.1f}</td><td>{100 * g.class_power_mape:.1f}</td></tr>"
+        + "".join(f"<td>{shown(error, value)}</td>" for error, value in g.errors.items())
+        + "</tr>"
         for g in result.groups
-        if g.by != "workload"
+        if g.by not in DRAWN
     ]
-    names = (f"{html.escape(name)}, %" for name in result.rail.models)
-    header = "<tr><th>by</th><th></th><th>rows</th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
-    return [
-        f"<h2>{html.escape(result.rail.title)}</h2><p>{html.escape(told)}</p>",
-        image(_scatter(result), "Measured against predicted power, coloured by frequency"),
-        f"<table>{header}{''.join(rows)}</table>",
-        image(_residuals(result), "Residuals by workload"),
-    ]
-
-
-def _latency(result: LatencyResult) -> list[str]:
-    rows = [
-        f"<tr><td>{html.escape(by)}</td><td>{html.escape(value)}</td><td>{count}</td><td>{100 * error:.1f}</td></tr>"
-        for by, value, count, error in result.groups
-    ]
-    header = "<tr><th>by</th><th></th><th>rows</th><th>error, %</th></tr>"
-    error, names = result.summary["latency_mape"], np.array([t.network for t in result.timings])
-    return [
-        f"<h2>Latency on {html.escape(result.timed.unit)}</h2>",
-        f"<p>{len(names)} rows. Mean absolute error {100 * error:.1f} %.</p>",
-        image(_by_name(names, 100 * result.off, "predicted over measured, % (bar: mean)"), "Residuals by network"),
-        f"<table>{header}{''.join(rows)}</table>",
-    ]
-
-
-def _heat(result: HeatResult) -> list[str]:
-    order = np.argsort(result.per_run_k)
-    picked = sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})[:RUNS_SHOWN]
-    told = (
-        f"{len(result.runs)} runs, {result.summary['rows']} samples, "
-        f"{result.summary['temp_rmse_k']:.2f} K rms over all. "
-        f"Shown are the best, the middle and the worst run."
-    )
-    return [
-        f"<h2>Hottest CPU sensor, fan full on</h2><p>{told}</p>",
-        image(_traces(result, picked), "Measured and predicted temperature"),
-    ]
+    return f"<table><tr><th>by</th><th></th><th>rows</th>{titles}</tr>{''.join(rows)}</table>"
 
 
 def _scatter(result: RailResult) -> Figure:
@@ -110,13 +89,7 @@ def _scatter(result: RailResult) -> Figure:
     return figure
 
 
-def _residuals(result: RailResult) -> Figure:
-    off: NDArray[np.float64] = 100 * (result.predicted_w / result.measured_w - 1)
-    label = f"predicted over measured, % ({result.rail.models[0]}; bar: mean)"
-    return _by_name(result.data.texts[result.rail.name], off, label)
-
-
-def _by_name(names: NDArray[np.str_], off: NDArray[np.float64], label: str) -> Figure:
+def _residuals(names: NDArray[np.str_], off: NDArray[np.float64], label: str) -> Figure:
     """Relative error (%) of each row, by name, those off most at the top."""
     order = sorted(np.unique(names), key=lambda n: float(np.abs(off[names == n]).mean()))
     figure = Figure(figsize=(9.0, 1.2 + 0.19 * len(order)), layout="constrained")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments._fit_result import FEW, PARTS, SPLIT, Fitted, OnFold, Result, Task
+from experiments._fit_result import FEW, PARTS, SPLIT, Fitted, Group, OnFold, Result, Task, grouped
 from hw.boardfile import load_board
 from hw.errors import InputError
 from hw.fitfile import Model
@@ -39,26 +39,46 @@ class Rail:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """One line of the table of errors."""
-
-    by: str
-    value: str
-    rows: int
-    power_mape: float
-    class_power_mape: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class RailResult:
-    """Predictions of a rail's power and their errors; arrays of (rows,)."""
+    """Predictions of a rail's power; arrays of (rows,)."""
 
     rail: Rail
     data: Measurements
     measured_w: F
     predicted_w: F
     class_w: F
-    groups: list[Group]
+
+    @property
+    def section(self) -> str:
+        """Of the fit file."""
+        return self.rail.section
+
+    @property
+    def title(self) -> str:
+        """What was predicted."""
+        return self.rail.title
+
+    @property
+    def sentence(self) -> str:
+        """How well, in words."""
+        (first, second), s = self.rail.models, self.summary
+        return (
+            f"{s['rows']} rows. Mean absolute error of the {first} {100 * s['power_mape']:.1f} % "
+            f"(95 % of the rows within {100 * s['power_p95_ape']:.1f} %), of the {second} "
+            f"{100 * s['class_power_mape']:.1f} %."
+        )
+
+    @property
+    def headings(self) -> dict[str, str]:
+        """The two models."""
+        return dict(zip(("power_mape", "class_power_mape"), self.rail.models, strict=True))
+
+    @property
+    def groups(self) -> list[Group]:
+        """The errors over all rows, and by the rail's groups."""
+        by_class = ape(self.class_w, self.measured_w)
+        off = {"power_mape": ape(self.predicted_w, self.measured_w), "class_power_mape": by_class}
+        return grouped(off, {by: label(self.data) for by, label in self.rail.groups.items()})
 
     @property
     def summary(self) -> dict[str, float | int]:
@@ -178,33 +198,9 @@ def fit_rail(rail: Rail, path: Path, on_fold: OnFold) -> list[Fitted]:
 
 
 def _result(rail: Rail, data: Measurements, predicted_w: F, class_w: F) -> RailResult:
-    watts = data[rail.watts]
-    off, by_class = ape(predicted_w, watts), ape(class_w, watts)
-    table = [Group(by="all", value="", rows=len(off), power_mape=off.mean(), class_power_mape=by_class.mean())]
-    for by, label in rail.groups.items():
-        labels = label(data)
-        for value in sorted(np.unique(labels), key=_natural):
-            rows = labels == value
-            table.append(
-                Group(
-                    by=by,
-                    value=str(value),
-                    rows=int(rows.sum()),
-                    power_mape=float(off[rows].mean()),
-                    class_power_mape=float(by_class[rows].mean()),
-                )
-            )
-    return RailResult(rail=rail, data=data, measured_w=watts, predicted_w=predicted_w, class_w=class_w, groups=table)
+    return RailResult(rail=rail, data=data, measured_w=data[rail.watts], predicted_w=predicted_w, class_w=class_w)
 
 
 def rail_task(rail: Rail) -> Task:
     """The rail as `fit_board.py` takes it."""
     return Task(sections=(rail.section,), fit=partial(fit_rail, rail), judge=partial(judge_rail, rail))
-
-
-def _natural(label: str) -> tuple[float, str]:
-    """Numbers by value, then words."""
-    try:
-        return float(label), ""
-    except ValueError:
-        return float("inf"), str(label)
