@@ -36,8 +36,6 @@ QUANTITIES = {
 CORE_V = "core voltage by the board file"
 LEAK_PER_V = 1.1  # a guess (L): between the two ends of the voltage table it is worth 24 %
 LEAK_PER_K = 0.016  # own fit to a TX1 (M)
-
-
 # coefficients of the two models, in the order of their terms
 SUPPLY_TERMS = ("base_w", "clock_w_per_ghz", "droop_w_per_v", "droop_clock_w_per_v_ghz")
 CLASS_TERMS = ("class_nf", "leak_a")

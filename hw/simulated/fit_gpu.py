@@ -38,8 +38,6 @@ QUANTITIES = {
 }
 CLASSES = ("arithmetic", "streaming", "local")
 ARITHMETIC = ("nbody", "montecarlo", "montecarlomultigpu", "binomialoptions", "mandelbrot")
-
-
 # coefficients of the two models, in the order of their terms
 CLASS_TERMS = (
     "static_w_per_v",
