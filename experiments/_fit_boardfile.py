@@ -85,7 +85,9 @@ def _told(name: str, section: Section) -> Told:
                 "background_nf": _number(GPU_SHARE * m.class_streaming_nf),
                 "leak_a": _number(GPU_SHARE * m.static_w_per_v * warmer),
             }
-            return _unit("gpu", values, "clocks, streaming programs and leakage, each half of the TX1's")
+            return _unit(
+                "gpu", values, "clocks, streaming programs and leakage, each half of a TX1's, whose the errors are"
+            )
         case HeatModel() as m:
             regime = {
                 "r_k_per_w": f"[{_number(m.fast_k_per_w)}, {_number(m.slow_k_per_w)}]",

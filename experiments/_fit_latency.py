@@ -102,7 +102,7 @@ def _fit_source(timings: Sequence[Timing]) -> LatencyLaw:
             pace * [t.work.activation_bytes for t in timings],
             np.array([t.work.weight_bytes for t in timings]),
         ]
-        rest = np.maximum(seconds - fixed, 0.1 * seconds)  # faster than its layers cost: nothing that was measured is
+        rest = np.maximum(seconds - fixed, 0.1 * seconds)  # layers are at most 10 % of what ncnn's tables have
         c = fit_relative(np.stack([*terms, layers] if source.gpu else terms, axis=1), rest)
         laws.append(
             LatencyLaw(
