@@ -15,9 +15,11 @@ from hw.files import read_text
 from hw.fitfile import Section
 from hw.latency import LatencyLaw
 from hw.simulated.fit_a57 import LEAK_PER_K, SupplyModel
+from hw.simulated.fit_contention import ContentionModel
 from hw.simulated.fit_gpu import GpuModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
+from hw.simulated.fit_rest import IdleModel, MemoryModel
 
 FILES = {"jetson_nano": ("jetson_nano", "jetson_nano_5w")}  # boards with more than one mode
 # The Nano's GPU is half the TX1's, which the data are of: one multiprocessor, not two. Those were at 27 C on average.
@@ -27,10 +29,10 @@ GPU_STILL_C = 27.0
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What one section tells of a board: lines of one table, of which unit, and what is to be said of them."""
+    """What one section tells of a board: lines of one table, of which unit or rail, and what is to be said of them."""
 
     heading: str
-    unit: str = ""
+    owner: str = ""
     values: Mapping[str, str]
     what: str
     errors: str  # of the errors held back, those that begin so
@@ -88,6 +90,33 @@ def _told(name: str, section: Section) -> Told:
             return _unit(
                 "gpu", values, "clocks, streaming programs and leakage, each half of a TX1's, whose the errors are"
             )
+        case MemoryModel() as m:
+            values = {"base_w": _number(m.base_w), "w_per_gbps": _number(m.w_per_gbps)}
+            return Told(
+                heading="[[rail]]",
+                owner="mem",
+                values=values,
+                what="bus accesses of the A15 cores, 16 bytes each",
+                errors="mem_",
+            )
+        case IdleModel() as m:
+            values = {"base_w": _number(m.base_w), "per_k": _number(m.per_k)}
+            return Told(
+                heading="[[rail]]",
+                owner="gpu",
+                values=values,
+                what="idle, by the A15's temperature",
+                errors="idle_gpu_",
+            )
+        case ContentionModel() as m:
+            return Told(
+                heading="[contention]",
+                values={"stall_stretch": _number(m.stall_stretch)},
+                what=(
+                    f"x (memory-bound share) ** {m.stall_power:g}, per busy core beside, or per half ceiling of traffic"
+                ),
+                errors="contention_",
+            )
         case HeatModel() as m:
             regime = {
                 "r_k_per_w": f"[{_number(m.fast_k_per_w)}, {_number(m.slow_k_per_w)}]",
@@ -108,7 +137,7 @@ def _told(name: str, section: Section) -> Told:
             fitted |= {"weights_gbps": m.weights_gbps}
             return Told(
                 heading="[unit.latency]",
-                unit=name.removeprefix("latency_"),
+                owner=name.removeprefix("latency_"),
                 values={key: _number(value) for key, value in fitted.items()},
                 what="ncnn on single precision models, docs/LATENCY.md",
                 errors="latency_",
@@ -117,7 +146,7 @@ def _told(name: str, section: Section) -> Told:
 
 def _unit(unit: str, values: Mapping[str, str], what: str) -> Told:
     """What the power of a rail tells of its unit."""
-    return Told(heading="[[unit]]", unit=unit, values=values, what=what, errors="class_")
+    return Told(heading="[[unit]]", owner=unit, values=values, what=what, errors="class_")
 
 
 def _put(path: Path, lines: list[str], name: str, section: Section) -> None:
@@ -142,10 +171,10 @@ def _table(path: Path, lines: list[str], told: Told) -> tuple[int, int]:
     for start in (i + 1 for i, line in enumerate(lines) if line.split("#")[0].strip() == told.heading):
         end = next((i for i in range(start, len(lines)) if lines[i].startswith("[")), len(lines))
         names = re.findall(r'^name\s*=\s*"(\w+)"', "\n".join(lines[:end]), re.MULTILINE)
-        if not told.unit or names[-1] == told.unit:  # a table within a unit follows the unit's name
+        if not told.owner or names[-1] == told.owner:  # a table within a unit follows the unit's name
             keys = [i for i in range(start, end) if re.match(r"\w+\s*=", lines[i])]
             return start, keys[-1] + 1
-    table = f"{told.heading} {told.unit}".strip()
+    table = f"{told.heading} {told.owner}".strip()
     raise InputError.at(path, "has no such table", value=table, want="the board file that ships")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from experiments._fit_result import SPLIT, Fitted, Group, OnFold, Result, Task, grouped
+from experiments._fit_law import LawResult
+from experiments._fit_result import SPLIT, Fitted, OnFold, Result, Task
 from experiments._ncnn_timings import UNITS, Timed, Timing, read_timings
 from hw.errors import InputError
 from hw.fitfile import Model
@@ -22,59 +23,20 @@ LEAST = 5  # networks of a source
 SHARES = np.linspace(0.5, 1.0, 51)  # Amdahl's, tried in turn
 
 
-@dataclass(frozen=True, kw_only=True)
-class LatencyResult:
-    """Predicted latencies of networks on a unit; arrays of (rows,)."""
-
-    timed: Timed
-    timings: list[Timing]
-    predicted_s: F
-
-    @property
-    def off(self) -> F:
-        """Relative errors: above 0 where the law says longer than it took."""
-        off: F = self.predicted_s / np.array([t.latency_s for t in self.timings]) - 1.0
-        return off
-
-    @property
-    def section(self) -> str:
-        """Of the fit file."""
-        return self.timed.section
-
-    @property
-    def title(self) -> str:
-        """What was predicted."""
-        return f"Latency on {self.timed.unit}"
-
-    @property
-    def sentence(self) -> str:
-        """How well, in words."""
-        worst = int(np.abs(self.off).argmax())
-        t, off = self.timings[worst], 100 * self.off[worst]
-        return (
-            f"{len(self.timings)} rows. Mean absolute error {100 * self.summary['latency_mape']:.1f} %; "
-            f"off most is {t.network} on {t.source.title}, cores {t.cores}: {off:+.0f} %."
-        )
-
-    @property
-    def headings(self) -> dict[str, str]:
-        """The one law."""
-        return {"latency_mape": "law"}
-
-    @property
-    def groups(self) -> list[Group]:
-        """The errors over all rows, and by board, cores and network."""
-        labels = {
-            "board": [t.source.title for t in self.timings],
-            "cores": [str(t.cores) for t in self.timings],
-            "network": [t.network for t in self.timings],
-        }
-        return grouped({"latency_mape": np.abs(self.off)}, {by: np.array(names) for by, names in labels.items()})
-
-    @property
-    def summary(self) -> dict[str, float | int]:
-        """The keys of the JSON file."""
-        return {"latency_mape": float(np.abs(self.off).mean()), "rows": len(self.timings)}
+def _result(timed: Timed, timings: Sequence[Timing], predicted_s: F) -> LawResult:
+    labels = {
+        "board": [t.source.title for t in timings],
+        "cores": [str(t.cores) for t in timings],
+        "network": [t.network for t in timings],
+    }
+    return LawResult(
+        section=timed.section,
+        title=f"Latency on {timed.unit}",
+        error="latency_mape",
+        measured=np.array([t.latency_s for t in timings]),
+        predicted=predicted_s,
+        labels={by: np.array(names) for by, names in labels.items()},
+    )
 
 
 def fit_law(timings: Sequence[Timing]) -> LatencyLaw:
@@ -140,7 +102,7 @@ def fit_timings(board: str, path: Path, on_fold: OnFold) -> list[Fitted]:
             predicted[held] = _predict([t for t, out in zip(timings, held, strict=True) if out], law)
             done += 1
             on_fold(done, total)
-        result = LatencyResult(timed=timed, timings=timings, predicted_s=predicted)
+        result = _result(timed, timings, predicted)
         off = np.abs(result.off)
         errors = {"latency_mape": float(off.mean()), "latency_mape_worst": float(off.max())}
         split = SPLIT.format(len(networks), "network")
@@ -155,7 +117,7 @@ def judge_timings(board: str, path: Path, models: Mapping[str, Model]) -> list[R
     for timed, timings in read_timings(path, board):
         law = models[timed.section]
         assert isinstance(law, LatencyLaw)
-        results.append(LatencyResult(timed=timed, timings=timings, predicted_s=_predict(timings, law)))
+        results.append(_result(timed, timings, _predict(timings, law)))
     return results
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments._fit_heat import HeatResult
-from experiments._fit_latency import LatencyResult
+from experiments._fit_law import LawResult
 from experiments._fit_rail import RailResult
 from experiments._fit_result import Result
 from experiments._fit_tables import shown, unit
@@ -46,10 +46,10 @@ def _figures(result: Result) -> list[str]:
                 image(_scatter(result), "Measured against predicted power, coloured by frequency"),
                 image(residuals, "Residuals by workload"),
             ]
-        case LatencyResult():
-            names = np.array([t.network for t in result.timings])
-            residuals = _residuals(names, 100 * result.off, "predicted over measured, % (bar: mean)")
-            return [image(residuals, "Residuals by network")]
+        case LawResult():
+            by = next(label for label in result.labels if label in DRAWN)
+            residuals = _residuals(result.labels[by], 100 * result.off, "predicted over measured, % (bar: mean)")
+            return [image(residuals, f"Residuals by {by}")]
         case HeatResult():
             order = np.argsort(result.per_run_k)
             picked = sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})

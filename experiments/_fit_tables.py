@@ -14,7 +14,15 @@ from rich.table import Table
 from experiments._fit_result import Result
 
 PLAIN_WIDTH = 100
-ERRORS = ("power_mape", "class_power_mape", "temp_rmse_k", "latency_mape")
+ERRORS = (
+    "power_mape",
+    "class_power_mape",
+    "temp_rmse_k",
+    "latency_mape",
+    "mem_mape",
+    "idle_gpu_mape",
+    "contention_mape",
+)
 
 
 def print_result(result: Result) -> None:
@@ -47,7 +55,7 @@ def shown(error: str, value: float) -> str:
 
 
 def table_text(results: Sequence[Result]) -> str:
-    """All lines of the tables as CSV; errors of power and latency as fractions."""
+    """All lines of the tables as CSV; errors are fractions, those of temperature kelvins."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, ("what", "by", "value", "rows", *ERRORS), restval="", lineterminator="\n")
     writer.writeheader()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments._cli import main_guard, parse
+from experiments._fit_beside import BESIDE
 from experiments._fit_boardfile import board_files
 from experiments._fit_heat import TRACES
 from experiments._fit_latency import ncnn
@@ -26,10 +27,11 @@ from hw.errors import InputError
 from hw.files import atomic_write_files, read_bytes
 from hw.fitfile import SECTIONS, SUFFIX, Origin, Section, fit_boards, fit_text, load_fit
 
-TASKS: dict[str, dict[str, Task]] = {
-    "xu3": {"powmon": rail_task(A15), "traces": TRACES, "ncnn": ncnn("xu3")},
-    "jetson_nano": {"parsec": rail_task(A57), "gpu": rail_task(GPU), "ncnn": ncnn("jetson_nano")},
-    "raspberry_pi_5": {"ncnn": ncnn("raspberry_pi_5")},
+# What a file of a kind is asked, the question it must be able to answer first
+TASKS: dict[str, dict[str, tuple[Task, ...]]] = {
+    "xu3": {"powmon": (rail_task(A15), BESIDE), "traces": (TRACES,), "ncnn": (ncnn("xu3"),)},
+    "jetson_nano": {"parsec": (rail_task(A57),), "gpu": (rail_task(GPU),), "ncnn": (ncnn("jetson_nano"),)},
+    "raspberry_pi_5": {"ncnn": (ncnn("raspberry_pi_5"),)},
 }
 SOURCES = {  # SHA-256 of a public file -> whose measurements it holds, and under which licence
     "0d8f70f219dd0a0f8d94703f38d8977c2ea68b8981eb2e9aa96f362066dc6b65": (
@@ -56,7 +58,8 @@ A measurement file is a CSV with at least these columns; power is predicted from
 --powmon, one row per run: Workload Name, Core Mask (one per copy, set apart by colons), Frequency A15 (MHz), Voltage
 A15 (V), Power A15 (W), Average Temperature A15 (deg C), and per second, as the mean of the cluster's four cores:
 Average A15 CycleCount and Average A15 Event 0x1b (instructions speculated), 0x73 (integer), 0x14 (instruction cache
-accesses), 0x50 (level 2 loads), 0x6a (unaligned), 0x19 (bus accesses).
+accesses), 0x50 (level 2 loads), 0x6a (unaligned), 0x19 (bus accesses). Where they are there, Power Memory and Power GPU
+(W, the GPU idle) tell of these rails, and programs of one core that ran alone and as several copies of contention.
 
 --traces, samples of runs: run (a name; runs named cBench... are left aside, their fan switches on its own), t_s,
 f_a15_mhz, T_cpu0, T_cpu4, T_gpu (deg C), P_a15, P_a7, P_gpu, P_mem (W). Of the temperatures the prediction sees
@@ -108,26 +111,25 @@ def main() -> None:
         check_folder(config.out, "fit_board.py", again=True)
     fitted: dict[str, Section] = {}
     results: list[Result] = []
+    rows = 0  # of the measurement files
     with Bar("fitting", "folds") as bar:
         for flag, path in files.items():
             bar.turn_to(f"fitting {flag}")
-            task = TASKS[board][flag]
             if config.judge:
-                for name in task.sections:
-                    if name not in shipped:
-                        want = f"fit one with --{flag}"
-                        raise InputError.at(config.board, "has no such section", column=name, want=want)
-                results += task.judge(path, {name: shipped[name].model for name in task.sections})
+                found = list(_judge(config.board, flag, path, TASKS[board][flag], shipped))
             else:
                 sha256 = hashlib.sha256(read_bytes(path)).hexdigest()
-                for part in task.fit(path, bar.update):
+                parts = [task.fit(path, bar.update) for task in TASKS[board][flag]]
+                for part in (part for of_task in parts for part in of_task):
                     fitted[part.section] = Section(model=part.model, origin=_origin(board, flag, path, sha256, part))
-                    results.append(part.result)
+                found = [[part.result for part in of_task] for of_task in parts]
+            results += [result for of_task in found for result in of_task]
+            rows += sum(int(result.summary["rows"]) for result in found[0])
     for result in results:
         print_result(result)
     written: dict[Path, bytes] = {}
     if config.json is not None:
-        written[config.json] = (json.dumps(_summary(results), indent=2) + "\n").encode()
+        written[config.json] = (json.dumps({**_summary(results), "rows": rows}, indent=2) + "\n").encode()
     if config.out is not None:
         from experiments._fit_page import page  # here: errors alone need no plots
 
@@ -160,6 +162,19 @@ def _open(config: Config) -> tuple[str, dict[str, Section]]:
     return load_fit(config.board) if config.board in fit_boards() else (config.board, {})
 
 
+def _judge(
+    board: str, flag: str, path: Path, tasks: Sequence[Task], known: Mapping[str, Section]
+) -> Iterator[list[Result]]:
+    """The errors of the parameters that are known, per task; InputError where the first task's are not."""
+    for task in tasks:
+        models = {name: known[name].model for name in task.sections if name in known}
+        if task is tasks[0]:
+            for name in task.sections:
+                if name not in models:
+                    raise InputError.at(board, "has no such section", column=name, want=f"fit one with --{flag}")
+        yield task.judge(path, models)
+
+
 def _files(config: Config, board: str) -> dict[str, Path]:
     """Flag and file of what is to be fitted or judged."""
     flags = dict.fromkeys(flag for tasks in TASKS.values() for flag in tasks)
@@ -189,12 +204,12 @@ def _origin(board: str, flag: str, path: Path, sha256: str, part: Fitted) -> Ori
 
 
 def _summary(results: Sequence[Result]) -> Mapping[str, float | int | None]:
-    """The JSON keys; None where nothing was asked, the mean over all rows where two units were."""
+    """The JSON keys but `rows`; None where nothing was asked, the mean over all rows where two units were."""
     found: dict[str, float | int | None] = dict.fromkeys(KEYS)
     for key in dict.fromkeys(key for result in results for key in result.summary if key != "rows"):
         told = [(result.summary[key], result.summary["rows"]) for result in results if key in result.summary]
         found[key] = sum(value * rows for value, rows in told) / sum(rows for _, rows in told)
-    return found | {"rows": sum(int(result.summary["rows"]) for result in results)}
+    return found
 
 
 def _command(config: Config, files: Mapping[str, Path]) -> str:

@@ -19,14 +19,23 @@ from hw.errors import InputError
 from hw.files import read_text
 from hw.latency import LatencyLaw
 from hw.simulated.fit_a57 import SupplyModel
+from hw.simulated.fit_contention import ContentionModel
 from hw.simulated.fit_gpu import GpuModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
+from hw.simulated.fit_rest import IdleModel, MemoryModel
 
 SUFFIX = ".fit.toml"
-Model = PowerModel | HeatModel | SupplyModel | GpuModel | LatencyLaw
+Model = PowerModel | MemoryModel | IdleModel | ContentionModel | HeatModel | SupplyModel | GpuModel | LatencyLaw
 SECTIONS: dict[str, dict[str, type[Model]]] = {
-    "xu3": {"a15": PowerModel, "heat": HeatModel, "latency_a7": LatencyLaw},
+    "xu3": {
+        "a15": PowerModel,
+        "mem": MemoryModel,
+        "idle_gpu": IdleModel,
+        "contention": ContentionModel,
+        "heat": HeatModel,
+        "latency_a7": LatencyLaw,
+    },
     "jetson_nano": {"a57": SupplyModel, "gpu": GpuModel, "latency_a57": LatencyLaw, "latency_gpu": LatencyLaw},
     "raspberry_pi_5": {"latency_a76": LatencyLaw},
 }
@@ -40,6 +49,12 @@ ERRORS = (
     "temp_rmse_k_worst",
     "latency_mape",
     "latency_mape_worst",
+    "mem_mape",
+    "mem_mape_worst",
+    "idle_gpu_mape",
+    "idle_gpu_mape_worst",
+    "contention_mape",
+    "contention_mape_worst",
 )
 
 

@@ -56,16 +56,23 @@ class Measurements:
     def __getitem__(self, column: str) -> F:
         return self.numbers[column]
 
+    def rows(self, which: NDArray[np.bool_]) -> Measurements:
+        """These rows, (rows,), alone."""
+        texts = {name: column[which] for name, column in self.texts.items()}
+        numbers = {name: column[which] for name, column in self.numbers.items()}
+        return Measurements(path=self.path, texts=texts, numbers=numbers, lines=self.lines[which])
+
 
 def read_measurements(
     path: Path, texts: Sequence[str], quantities: Mapping[str, Quantity], *, optional: Sequence[str] = ()
 ) -> Measurements:
     """Read a CSV with these text columns and quantities; InputError for whatever cannot be such a file.
 
-    `optional`: text columns that are read where they are there.
+    `optional`: columns of these that are read where they are there.
     """
-    rows = read_table(path, (*texts, *quantities), others=True)
-    texts = (*texts, *(name for name in optional if name in rows[0][1]))
+    rows = read_table(path, [name for name in (*texts, *quantities) if name not in optional], others=True)
+    texts = [name for name in texts if name in rows[0][1]]
+    quantities = {name: kind for name, kind in quantities.items() if name in rows[0][1]}
     for line, cells in rows:
         for column in texts:
             if not cells[column]:

@@ -74,7 +74,7 @@ class GpuModel:
 
 def read_gpu(path: Path) -> Measurements:
     """Measurements of a GPU rail: columns `TEXTS` and `QUANTITIES`, and `class` where the file has one."""
-    data = read_measurements(path, TEXTS, QUANTITIES, optional=("class",))
+    data = read_measurements(path, (*TEXTS, "class"), QUANTITIES, optional=("class",))
     check_several(data, "f_mhz")
     named = data.texts.get("class")
     for i, kind in enumerate(named if named is not None else ()):

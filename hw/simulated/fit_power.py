@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hw.boardmodel import REFERENCE_K
 from hw.errors import InputError
-from hw.measured import CELSIUS, MHZ, RATE, VOLT, WATT, Measurements, check_several, read_measurements
+from hw.measured import CELSIUS, MHZ, RATE, REST_WATT, VOLT, WATT, Measurements, check_several, read_measurements
 from hw.simulated.fit import F, fit_relative
 
 CORES = 4  # a rate column is the mean of the cluster's cores
@@ -38,6 +38,7 @@ QUANTITIES = {
     "Average Temperature A15": CELSIUS,
     **dict.fromkeys((CYCLES, SPECULATED, INTEGER, FETCHES, LEVEL2, UNALIGNED, BUS), RATE),
 }
+REST = dict.fromkeys(("Power Memory", "Power GPU"), REST_WATT)  # rails beside, for `fit_rest.py`, where a file has them
 CLASSES = ("integer", "fp", "memory")
 # of the counter model, in the order of its terms
 EVENT_TERMS = ("cycle_nf", "integer_nf", "other_nf", "fetch_nf", "level2_nf", "unaligned_nf", "bus_nf")
@@ -73,8 +74,10 @@ class PowerModel:
 
 
 def read_power(path: Path) -> Measurements:
-    """Measurements of an A15 rail: columns `TEXTS` and `QUANTITIES` (MHz, V, W, deg C, events per second)."""
-    data = read_measurements(path, TEXTS, QUANTITIES)
+    """Measurements of an A15 rail: columns `TEXTS` and `QUANTITIES` (MHz, V, W, deg C, events per second), maybe
+    those of `REST`.
+    """
+    data = read_measurements(path, TEXTS, QUANTITIES | REST, optional=tuple(REST))
     check_several(data, "Frequency A15")
     return data
 

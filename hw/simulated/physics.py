@@ -17,7 +17,7 @@ from hw.clip import ONE, ZERO, at_least, at_most, constant, within
 
 F = NDArray[np.float32]
 
-STALL_POWER = 0.69  # see `crowded_time`
+STALL_POWER = 0.685  # see `crowded_time`
 ZERO_CELSIUS_K = constant(273.15)
 REFERENCE_C = constant(50.0)
 REFERENCE_K = constant(323.15)
@@ -53,10 +53,10 @@ def crowd(busy: F, excess: F, streams: F) -> F:
 def crowded_time(alone_s: F, memory_s: F, stretch: float) -> F:
     """What a frame of `alone_s`, `memory_s` of them memory-bound, takes longer for every program that crowds it (s).
 
-    A share m of stalls costs stretch x m ** 0.69: less than in proportion, because a small m, seen as the part that
+    A share m of stalls costs stretch x m ** 0.685: less than in proportion, because a small m, seen as the part that
     no clock shortens, knows nothing of what is lost in the cache that a cluster's cores share on their own clock.
-    Against 1 to 4 copies of a program on an XU3's A15 cores at 1.8 GHz, with a stretch of 0.394: 6 % on average, 20 %
-    at worst (in the tests). Least squares on those ten ask for an exponent of 0.75, on all 32 programs for 0.65.
+    Stretch and power are those of `fit_contention`, which tells the rule. Against 1 to 4 copies of a program on an
+    XU3's A15 cores at 1.8 GHz: 6 % on average over the ten programs of the rule, 20 % at worst (in the tests).
     """
     longer: F = stretch * alone_s ** (1 - STALL_POWER) * memory_s**STALL_POWER
     return longer

@@ -20,6 +20,7 @@ from hw.boardfile import BOARDS, load_board
 from hw.catalog import open_board
 from hw.errors import InputError
 from hw.fitfile import load_fit
+from hw.simulated.fit_contention import ContentionModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
 from hw.types import Demand, Knobs
@@ -51,6 +52,23 @@ def powmon() -> Rows:
             head |= {"Voltage A15": f"{volts}", "Power A15": f"{watts:.6f}", "Average Temperature A15": f"{temp}"}
             rows.append(head | {f"Average A15 {e}": f"{x:.0f}" for e, x in zip(EVENTS, events, strict=True)})
             rows[-1]["a column of my own"] = "ignored"
+    return rows
+
+
+def powmon_of_more() -> Rows:
+    """The same with the rails beside, and of every workload a copy alone and three: 1.0, 1.2 and 1.4 times as long."""
+    rows = []
+    for i, cells in enumerate(powmon()):
+        for copies in (1, 2, 3):
+            rate = float(cells["Frequency A15"]) * 1e6 * copies / 4
+            gbps = rate * (0.002 * (i % 9)) * 64 / 1e9
+            row = cells | {"Core Mask": ":".join(["4,5,6,7"] * copies), "Average A15 CycleCount": f"{rate:.0f}"}
+            stalls = 0.2 + float(cells["Frequency A15"]) / 1800  # cycles an instruction
+            row["Average A15 Event 0x1b"] = f"{rate / stalls / (0.8 + 0.2 * copies):.0f}"
+            row["Average A15 Event 0x19"] = f"{gbps * 1e9 / 64:.0f}"
+            row["Power Memory"] = f"{0.03 + 0.07 * gbps:.5f}"
+            row["Power GPU"] = f"{0.1 * np.exp(0.01 * (float(cells['Average Temperature A15']) - 50)):.5f}"
+            rows.append(row)
     return rows
 
 
@@ -161,6 +179,46 @@ def test_fits_judges_and_writes(
         assert found["power_mape"] < 0.08 and found["temp_rmse_k"] is None and found["rows"] == len(make())
 
 
+def test_runs_with_more_columns_and_copies_tell_of_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Memory, an idle GPU and contention come out of the same file, where it has them."""
+    few, more = write(tmp_path / "few.csv", powmon()), write(tmp_path / "more.csv", powmon_of_more())
+    run(monkeypatch, "--board", "xu3", "--powmon", more, "--out", tmp_path)
+    board, sections = load_board(tmp_path / "xu3.toml"), load_fit(tmp_path / "xu3.fit.toml")[1]
+    assert {name for name, s in sections.items() if s.origin.data == more.name} == {
+        "a15",
+        "mem",
+        "idle_gpu",
+        "contention",
+    }
+    rails = {rail.name: rail for rail in board.rails}
+    assert (rails["mem"].base_w, rails["mem"].w_per_gbps) == pytest.approx((0.03, 0.07), rel=1e-3)
+    assert (rails["gpu"].base_w, rails["gpu"].per_k) == pytest.approx((0.1, 0.01), rel=1e-3)
+    contention = sections["contention"].model
+    assert isinstance(contention, ContentionModel) and contention.stall_stretch == board.contention.stall_stretch > 0.1
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<img ") == 5 and "Slow-down of one of several copies" in page
+    # judged: each error by its own key, rows of the file once
+    errors = tmp_path / "errors.json"
+    run(monkeypatch, "--board", tmp_path / "xu3.fit.toml", "--powmon", more, "--judge", "--json", errors)
+    found = json.loads(errors.read_text())
+    assert found["rows"] == len(powmon_of_more()) and found["mem_mape"] < 1e-3 and found["idle_gpu_mape"] < 1e-3
+    assert 0.0 < found["contention_mape"] < 0.2
+    # a fit of a file without them is judged by what it has, and says nothing of them
+    capsys.readouterr()
+    text = (tmp_path / "xu3.fit.toml").read_text()
+    a15 = tmp_path / "a15.fit.toml"
+    a15.write_text(text[: text.index("[mem]")])
+    run(monkeypatch, "--board", a15, "--powmon", more, "--judge", "--json", errors)
+    assert "mem_mape" not in json.loads(errors.read_text()) and "Memory rail" not in capsys.readouterr().out
+    run(monkeypatch, "--board", "xu3", "--powmon", few, "--judge", "--json", errors)
+    assert "contention_mape" not in json.loads(errors.read_text())
+    busy = [cells | {"Power GPU": "1.5", "Power Memory": "0"} for cells in powmon_of_more()]
+    run(monkeypatch, "--board", "xu3", "--powmon", write(tmp_path / "busy.csv", busy), "--judge", "--json", errors)
+    assert set(json.loads(errors.read_text())) & {"mem_mape", "idle_gpu_mape", "contention_mape"} == {"contention_mape"}
+
+
 def test_a_fit_is_a_board_that_flies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fitted values stand in the shipped file's place with command, checksum and errors; all else stays as it was."""
     power, heat = write(tmp_path / "power.csv", powmon()), write(tmp_path / "heat.csv", traces())
@@ -210,7 +268,7 @@ def test_a_fit_of_ones_own_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert of_power in text and of_heat not in text
     run(monkeypatch, "--board", tmp_path / "a/xu3.fit.toml", "--traces", heat, "--out", tmp_path / "b")
     text = (tmp_path / "b/xu3.toml").read_text()
-    assert of_power in text and of_heat in text and text.count("SHA-256") == 3  # the third: latencies, as shipped
+    assert of_power in text and of_heat in text and text.count("SHA-256") == 6  # the others: as shipped
     assert load_board(tmp_path / "b/xu3.toml").units == load_board(tmp_path / "a/xu3.toml").units
 
 

@@ -24,7 +24,7 @@ from hw.boardfile import BOARDS, board_names, load_board
 from hw.errors import InputError
 from hw.fitfile import SECTIONS, fit_boards, fit_text, load_fit
 from hw.measured import Measurements
-from hw.simulated import fit_a57, fit_gpu, fit_heat, fit_power
+from hw.simulated import fit_a57, fit_contention, fit_gpu, fit_heat, fit_power, fit_rest, physics
 from hw.simulated.fit import ape, errors, fit_relative, folds, nnls
 
 MEASURED = Path(__file__).resolve().parents[3] / "shared/data/boards"
@@ -61,6 +61,11 @@ def quiet(_done: int, _of: int) -> None:
 def only(fitted: list[Fitted]) -> Fitted:
     (part,) = fitted
     return part
+
+
+def fit(board: str, flag: str) -> list[Fitted]:
+    """All that the command fits to one of these files."""
+    return [part for task in TASKS[board][flag] for part in task.fit(real(FILES[flag]), quiet)]
 
 
 @few
@@ -243,6 +248,79 @@ def test_a57_and_gpu_parameters_come_back() -> None:
     assert (back.active_arithmetic_nf, back.traffic_nf) == pytest.approx((gpu.active_arithmetic_nf, gpu.traffic_nf))
 
 
+def copies_of(stretch: float, power: float) -> Measurements:
+    """Programs at three clocks, alone and beside one and three copies: each as much slower as the law says."""
+    programs = {"calm": 0.0, "mild": 0.1, "odd": 0.4, "heavy": 0.6}  # memory-bound share at 1.8 GHz
+    texts: dict[str, list[str]] = {"Workload Name": [], "Core Mask": []}
+    rows: list[tuple[float, float, float, float, float]] = []
+    for name, top in programs.items():
+        for mhz in (600.0, 1200.0, 1800.0):
+            flat, stalls = 1.0 - top, top * mhz / 1800.0  # cycles per instruction
+            for count in (1, 2, 4):
+                slower = 1.0 + (count - 1) * stretch * (stalls / (flat + stalls)) ** power
+                cycles = mhz * 1e6 * count / fit_power.CORES
+                gbps = 3.0 * top * count
+                texts["Workload Name"].append(name)
+                texts["Core Mask"].append(":".join(["4,5,6,7"] * count))
+                rows.append((mhz, cycles, cycles / (slower * (flat + stalls)), gbps, 40.0 + 10 * count))
+    mhz, cycles, speculated, gbps, temp_c = np.array(rows).T
+    numbers = {"Frequency A15": mhz, fit_power.CYCLES: cycles, fit_power.SPECULATED: speculated}
+    numbers |= {fit_power.BUS: gbps * 1e9 / fit_rest.BYTES / fit_power.CORES, "Average Temperature A15": temp_c}
+    return measured(texts, numbers)
+
+
+def test_stretch_comes_back() -> None:
+    beside = fit_contention.beside_copies(copies_of(0.25, physics.STALL_POWER))
+    assert len(beside) == 4 * 3 * 2 and beside.memory_share.max() == pytest.approx(0.6)
+    model = fit_contention.fit_contention(beside, np.ones(len(beside), bool))
+    assert model.stall_stretch == pytest.approx(0.25)
+    assert fit_contention.slow_down(beside, model) == pytest.approx(beside.slower)
+    # and it is the simulator's law
+    share = beside.memory_share.astype(np.float32)
+    longer = physics.crowded_time(np.ones_like(share), share, model.stall_stretch)
+    assert 1.0 + beside.others * longer == pytest.approx(fit_contention.slow_down(beside, model), rel=1e-6)
+
+
+def test_programs_with_a_bound_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the stretches that keep them within it, the one that does the others best; else the nearest."""
+    beside = fit_contention.beside_copies(copies_of(0.25, physics.STALL_POWER))
+    every = np.ones(len(beside), bool)
+    heavy = (beside.names == "heavy") & (beside.mhz == 1800.0)
+    odd = replace(beside, slower=np.where(heavy, 1.5 * beside.slower - 0.5, beside.slower))
+    assert fit_contention.fit_contention(odd, every).stall_stretch == pytest.approx(0.25)
+    monkeypatch.setattr(fit_contention, "WANTED", {"heavy": 0.1})
+    bound = fit_contention.fit_contention(odd, every)
+    off = np.abs(fit_contention.slow_down(odd, bound) / odd.slower - 1.0)[heavy]
+    assert 0.25 < bound.stall_stretch < 0.375 and 0.095 < off.max() <= 0.1
+    monkeypatch.setattr(fit_contention, "WANTED", {"heavy": 1e-6})
+    nearest = fit_contention.fit_contention(odd, every)
+    assert nearest.stall_stretch == pytest.approx(0.375)
+
+
+@pytest.mark.parametrize("cores", [0.3, 3.0])
+def test_only_programs_of_one_core_tell_of_contention(cores: float) -> None:
+    """Idle ones are not beside their copies; those with threads of their own crowd themselves."""
+    data = copies_of(0.25, physics.STALL_POWER)
+    heavy = data.texts["Workload Name"] == "heavy"
+    for column in (fit_power.CYCLES, fit_power.SPECULATED):
+        data[column][heavy] *= cores
+    beside = fit_contention.beside_copies(data)
+    assert set(beside.names) == {"calm", "mild", "odd"}
+    alone = data.rows(fit_power.copies(data) == "1")
+    assert len(fit_contention.beside_copies(alone)) == 0
+
+
+def test_memory_and_idle_rails_come_back() -> None:
+    data = copies_of(0.25, physics.STALL_POWER)
+    every = np.ones(len(data), bool)
+    memory, idle = fit_rest.MemoryModel(base_w=0.03, w_per_gbps=0.07), fit_rest.IdleModel(base_w=0.1, per_k=0.01)
+    watts = {"Power Memory": fit_rest.memory_w(data, memory), "Power GPU": fit_rest.idle_w(data, idle)}
+    assert watts["Power Memory"].max() == pytest.approx(0.03 + 0.07 * 3.0 * 0.6 * 4)
+    data = replace(data, numbers=data.numbers | watts)
+    assert asdict(fit_rest.fit_memory(data, every)) == pytest.approx(asdict(memory), rel=1e-3)
+    assert asdict(fit_rest.fit_idle(data, every)) == pytest.approx(asdict(idle))
+
+
 def test_the_shipped_fits_read_back_as_written() -> None:
     assert fit_boards() == sorted(SECTIONS)
     assert not any("fit" in name for name in board_names())  # a fit is no board
@@ -294,6 +372,21 @@ def test_xu3_power_on_workloads_not_seen() -> None:
     assert {g.value for g in result.groups if g.by == "class"} == set(fit_power.CLASSES)
 
 
+def test_contention_is_the_least_wrong_law_within_the_bounds() -> None:
+    """The power is given to the fit; left free, the same rule takes that one."""
+    beside = fit_contention.beside_copies(fit_power.read_power(real(FILES["powmon"])))
+    every = np.ones(len(beside), bool)
+    off: dict[float, float] = {}
+    for power in np.arange(0.5, 1.0001, 0.005).round(3):
+        model = fit_contention.fit_contention(beside, every, float(power))
+        errors = ape(fit_contention.slow_down(beside, model), beside.slower)
+        bounds = np.array([fit_contention.WANTED.get(name, np.inf) for name in beside.names])
+        if (errors <= bounds)[beside.mhz == beside.mhz.max()].all():
+            off[float(power)] = float(errors.mean())
+    assert len(off) > 3 and min(off, key=lambda power: off[power]) == physics.STALL_POWER
+    assert set(fit_contention.WANTED) <= set(beside.names)
+
+
 def test_xu3_heat_on_runs_not_seen() -> None:
     part = only(fit_runs(real(FILES["traces"]), quiet))
     result, off = part.result, part.errors
@@ -332,7 +425,7 @@ def test_every_board_that_ships_comes_out_of_the_command(board: str) -> None:
 @pytest.mark.parametrize(("board", "flag"), [(board, flag) for board, tasks in TASKS.items() for flag in tasks])
 def test_the_shipped_parameters_are_those_of_the_command(board: str, flag: str) -> None:
     shipped = load_fit(board)[1]
-    for part in TASKS[board][flag].fit(real(FILES[flag]), quiet):
+    for part in fit(board, flag):
         known = shipped[part.section]
         assert asdict(part.model) == pytest.approx(asdict(known.model), rel=1e-4), part.section
         assert part.errors == pytest.approx(known.origin.held_back, rel=1e-3), part.section

@@ -1,0 +1,67 @@
+"""Power of the rails beside the CPUs': memory by its traffic, and a GPU that idles by its temperature.
+
+`P_mem = base + w GB/s`; `P_gpu = base exp(k (T - 50))`, which is leakage and what never stops. The temperature is the
+big cluster's, since that is the one a board file's simulator knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw.measured import Measurements
+from hw.simulated.fit import B, F, fit_relative
+from hw.simulated.fit_power import BUS, CORES
+
+BYTES = 16  # of a bus access
+REFERENCE_C = 50.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModel:
+    """Parameters of a memory rail."""
+
+    base_w: float
+    w_per_gbps: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdleModel:
+    """Parameters of the rail of a unit that does nothing."""
+
+    base_w: float  # at 50 C
+    per_k: float
+
+
+def gbps(data: Measurements) -> F:
+    """Traffic (GB/s) of the big cluster, (rows,)."""
+    traffic: F = data[BUS] * (CORES * BYTES / 1e9)
+    return traffic
+
+
+def fit_memory(data: Measurements, seen: B) -> MemoryModel:
+    """The model for the `seen` rows, (rows,), of column `Power Memory` (W)."""
+    terms = np.column_stack([np.ones(len(data)), gbps(data)])
+    base_w, w_per_gbps = fit_relative(terms[seen], data["Power Memory"][seen])
+    return MemoryModel(base_w=float(base_w), w_per_gbps=float(w_per_gbps))
+
+
+def memory_w(data: Measurements, model: MemoryModel) -> F:
+    """Power (W) of the memory rail, (rows,)."""
+    watts: F = model.base_w + model.w_per_gbps * gbps(data)
+    return watts
+
+
+def fit_idle(data: Measurements, seen: B) -> IdleModel:
+    """The model for the `seen` rows, (rows,), of column `Power GPU` (W): least squares of its logarithm."""
+    warmer = data["Average Temperature A15"][seen] - REFERENCE_C
+    terms = np.column_stack([np.ones_like(warmer), warmer])
+    log_w, per_k = np.linalg.lstsq(terms, np.log(data["Power GPU"][seen]), rcond=None)[0]
+    return IdleModel(base_w=float(np.exp(log_w)), per_k=float(per_k))
+
+
+def idle_w(data: Measurements, model: IdleModel) -> F:
+    """Power (W) of the idle rail, (rows,)."""
+    watts: F = model.base_w * np.exp(model.per_k * (data["Average Temperature A15"] - REFERENCE_C))
+    return watts
