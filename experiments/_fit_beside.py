@@ -1,4 +1,4 @@
-"""What `fit_board.py` fits and judges beside the A15 rail, of the same runs: memory, an idle GPU, and contention."""
+"""What `fit_board.py` fits and judges beside the A15 rail, of the same runs: volts, other rails, and contention."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ IDLE_GPU_W = 0.25  # a GPU that draws more at the median has work
 def _laws(path: Path) -> list[Law[Any]]:
     """What the file can tell of: a rail needs its column, contention needs programs alone and beside copies."""
     data = fit_power.read_power(path)
-    laws: list[Law[Any]] = []
+    laws: list[Law[Any]] = [
+        Law(
+            section="volts",
+            title="Volts of the A15",
+            measured=data["Voltage A15"],
+            by="workload",
+            labels=_labels(data),
+            fit=partial(fit_rest.fit_volts, data),
+            predict=partial(fit_rest.volts_at, data["Frequency A15"]),
+        )
+    ]
     if (memory := _metered(data, "Power Memory")) is not None:
         laws.append(
             Law(
@@ -94,4 +104,4 @@ def judge_beside(path: Path, models: Mapping[str, Model]) -> list[Result]:
     return [law.result(law.predict(models[law.section])) for law in _laws(path) if law.section in models]
 
 
-BESIDE = Task(sections=("mem", "idle_gpu", "contention"), fit=fit_beside, judge=judge_beside)
+BESIDE = Task(sections=("volts", "mem", "idle_gpu", "contention"), fit=fit_beside, judge=judge_beside)

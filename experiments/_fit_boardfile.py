@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from hw.boardfile import BOARDS, load_board
+from hw.boardmodel import BoardModel
 from hw.errors import InputError
 from hw.files import read_text
-from hw.fitfile import Section
+from hw.fitfile import Origin, Section
 from hw.latency import LatencyLaw
 from hw.simulated.fit_a57 import LEAK_PER_K, SupplyModel
 from hw.simulated.fit_contention import ContentionModel
 from hw.simulated.fit_gpu import GpuModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
-from hw.simulated.fit_rest import IdleModel, MemoryModel
+from hw.simulated.fit_rest import IdleModel, MemoryModel, VoltageModel, volts_at
+from hw.types import Clock
 
 FILES = {"jetson_nano": ("jetson_nano", "jetson_nano_5w")}  # boards with more than one mode
 # The Nano's GPU is half the TX1's, which the data are of: one multiprocessor, not two. Those were at 27 C on average.
@@ -61,7 +65,7 @@ def _board_file(path: Path, sections: Mapping[str, Section]) -> tuple[str | None
     return text, ""
 
 
-def _told(name: str, section: Section) -> Told:
+def _told(name: str, section: Section, shipped: BoardModel) -> list[Told]:
     """What a section tells of its board, in the words of a board file."""
     match section.model:
         case PowerModel() as m:
@@ -72,14 +76,14 @@ def _told(name: str, section: Section) -> Told:
                 "leak_per_v": _given(m.leak_per_v),
                 "leak_activation_k": _given(m.leak_activation_k),
             }
-            return _unit("a15", values, "clock, busy cores (class integer) and leakage of this rail")
+            return [_unit("a15", values, "clock, busy cores (class integer) and leakage of this rail")]
         case SupplyModel() as m:
             values = {
                 "leak_a": _number(m.leak_a),
                 "leak_per_v": _given(m.leak_per_v),
                 "leak_per_k": _given(m.leak_per_k),
             }
-            return _unit("a57", values, "leakage of this rail")
+            return [_unit("a57", values, "leakage of this rail")]
         case GpuModel() as m:
             warmer = math.exp(LEAK_PER_K * (50.0 - GPU_STILL_C))
             values = {
@@ -87,29 +91,39 @@ def _told(name: str, section: Section) -> Told:
                 "background_nf": _number(GPU_SHARE * m.class_streaming_nf),
                 "leak_a": _number(GPU_SHARE * m.static_w_per_v * warmer),
             }
-            return _unit(
-                "gpu", values, "clocks, streaming programs and leakage, each half of a TX1's, whose the errors are"
+            what = "clocks, streaming programs and leakage, each half of a TX1's, whose the errors are"
+            return [_unit("gpu", values, what)]
+        case VoltageModel() as m:
+            told = Told(
+                heading="[[clock]]",
+                owner="a15",
+                values={"volts": _volts(shipped.spec.clock("a15"), m)},
+                what=f"mean of the rail to {m.mhz[-1]:g} MHz, rising above as before (M)",
+                errors="volts_",
             )
+            return [told]
         case MemoryModel() as m:
             values = {"base_w": _number(m.base_w), "w_per_gbps": _number(m.w_per_gbps)}
-            return Told(
+            told = Told(
                 heading="[[rail]]",
                 owner="mem",
                 values=values,
                 what="bus accesses of the A15 cores, 16 bytes each",
                 errors="mem_",
             )
+            return [told]
         case IdleModel() as m:
             values = {"base_w": _number(m.base_w), "per_k": _number(m.per_k)}
-            return Told(
+            told = Told(
                 heading="[[rail]]",
                 owner="gpu",
                 values=values,
                 what="idle, by the A15's temperature",
                 errors="idle_gpu_",
             )
+            return [told]
         case ContentionModel() as m:
-            return Told(
+            told = Told(
                 heading="[contention]",
                 values={"stall_stretch": _number(m.stall_stretch)},
                 what=(
@@ -117,6 +131,14 @@ def _told(name: str, section: Section) -> Told:
                 ),
                 errors="contention_",
             )
+            ceiling = {"mem_ceiling_gbps": _number(m.ceiling_gbps)}
+            return [
+                told,
+                replace(
+                    _unit("a15", ceiling, "traffic of copies together, at most; errors are those of their slow-downs"),
+                    errors="contention_",
+                ),
+            ]
         case HeatModel() as m:
             regime = {
                 "r_k_per_w": f"[{_number(m.fast_k_per_w)}, {_number(m.slow_k_per_w)}]",
@@ -125,23 +147,34 @@ def _told(name: str, section: Section) -> Told:
                 "spot_k_per_w": _number(m.core_k_per_w),
             }
             full = ", ".join(f"{key} = {value}" for key, value in regime.items())
-            return Told(
+            told = Told(
                 heading="[thermal]",
                 values={"fan_full": f"{{ {full} }}", "spot_unit": '"a15"', "spot_nf": _number(m.core_nf)},
                 what="power to the hottest sensor, fan full on; ambients were inferred, so no offset",
                 errors="temp_",
             )
+            return [told]
         case LatencyLaw() as m:
             fitted = {"mac_cycles": m.mac_cycles, "activation_cycles": m.activation_cycles}
             fitted |= {"parallel": m.parallel} if m.layer_cycles else {"layer_s": m.layer_s}  # of a CPU, of a GPU
             fitted |= {"weights_gbps": m.weights_gbps}
-            return Told(
+            told = Told(
                 heading="[unit.latency]",
                 owner=name.removeprefix("latency_"),
                 values={key: _number(value) for key, value in fitted.items()},
                 what="ncnn on single precision models, docs/LATENCY.md",
                 errors="latency_",
             )
+            return [told]
+
+
+def _volts(clock: Clock, model: VoltageModel) -> str:
+    """Volts of a clock's frequencies to a millivolt: beyond those measured, the clock's own in proportion."""
+    mhz = np.array(clock.freqs_hz) / 1e6
+    within = np.clip(mhz, model.mhz[0], model.mhz[-1])
+    growth = np.array(clock.volts) / np.interp(within, mhz, np.array(clock.volts))
+    volts = np.round(volts_at(mhz, model), 3) * np.where(within == mhz, 1.0, growth)
+    return f"[{', '.join(f'{v:.3f}' for v in volts)}]"
 
 
 def _unit(unit: str, values: Mapping[str, str], what: str) -> Told:
@@ -151,7 +184,11 @@ def _unit(unit: str, values: Mapping[str, str], what: str) -> Told:
 
 def _put(path: Path, lines: list[str], name: str, section: Section) -> None:
     """Replace the lines that a section tells better, and the comments on them."""
-    told, origin = _told(name, section), section.origin
+    for told in _told(name, section, load_board(path)):
+        _put_table(path, lines, told, section.origin)
+
+
+def _put_table(path: Path, lines: list[str], told: Told, origin: Origin) -> None:
     start, end = _table(path, lines, told)
     held_back = [f"{key} {value:.4g}" for key, value in origin.held_back.items() if key.startswith(told.errors)]
     note = [

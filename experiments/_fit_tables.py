@@ -19,6 +19,7 @@ ERRORS = (
     "class_power_mape",
     "temp_rmse_k",
     "latency_mape",
+    "volts_mape",
     "mem_mape",
     "idle_gpu_mape",
     "contention_mape",

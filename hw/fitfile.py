@@ -23,13 +23,24 @@ from hw.simulated.fit_contention import ContentionModel
 from hw.simulated.fit_gpu import GpuModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
-from hw.simulated.fit_rest import IdleModel, MemoryModel
+from hw.simulated.fit_rest import IdleModel, MemoryModel, VoltageModel
 
 SUFFIX = ".fit.toml"
-Model = PowerModel | MemoryModel | IdleModel | ContentionModel | HeatModel | SupplyModel | GpuModel | LatencyLaw
+Model = (
+    PowerModel
+    | VoltageModel
+    | MemoryModel
+    | IdleModel
+    | ContentionModel
+    | HeatModel
+    | SupplyModel
+    | GpuModel
+    | LatencyLaw
+)
 SECTIONS: dict[str, dict[str, type[Model]]] = {
     "xu3": {
         "a15": PowerModel,
+        "volts": VoltageModel,
         "mem": MemoryModel,
         "idle_gpu": IdleModel,
         "contention": ContentionModel,
@@ -49,6 +60,8 @@ ERRORS = (
     "temp_rmse_k_worst",
     "latency_mape",
     "latency_mape_worst",
+    "volts_mape",
+    "volts_mape_worst",
     "mem_mape",
     "mem_mape_worst",
     "idle_gpu_mape",
@@ -121,7 +134,7 @@ def fit_text(board: str, sections: Mapping[str, Section]) -> str:
     ]
     for name, section in sections.items():
         lines += ["", f"[{name}]"]
-        lines += [f"{f.name} = {float(getattr(section.model, f.name)):.6g}" for f in fields(section.model)]
+        lines += [f"{f.name} = {_toml(getattr(section.model, f.name))}" for f in fields(section.model)]
         lines += ["", f"[{name}.origin]"]
         for field in fields(Origin):
             value = getattr(section.origin, field.name)
@@ -130,6 +143,12 @@ def fit_text(board: str, sections: Mapping[str, Section]) -> str:
         lines += ["", f"[{name}.origin.held_back]"]
         lines += [f"{key} = {value:.4g}" for key, value in section.origin.held_back.items()]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: float | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(f'{x:.6g}' for x in value)}]"
+    return f"{float(value):.6g}"
 
 
 T = TypeVar("T")
@@ -161,6 +180,10 @@ def _value(path: Path, where: str, key: str, value: object, kind: str) -> object
                 want = f"keys are {', '.join(ERRORS)}"
                 raise InputError.at(path, f"unknown key in [{where}.{key}]", column=name, value=table[name], want=want)
         return {name: _number(path, f"{where}.{key}", name, table[name]) for name in table}
+    if kind.startswith("tuple"):
+        if not isinstance(value, list) or not value:
+            raise InputError.at(path, f"not a list in [{where}]", column=key, value=value, want="numbers in brackets")
+        return tuple(_number(path, where, key, x) for x in value)
     if kind == "int":
         if isinstance(value, bool) or not isinstance(value, int):
             raise InputError.at(

@@ -20,6 +20,7 @@ from hw.measured import Measurements
 from hw.simulated import physics
 from hw.simulated.fit import B, F, ape, nnls
 from hw.simulated.fit_power import CORES, CYCLES, SPECULATED, copies
+from hw.simulated.fit_rest import gbps
 
 # Busy cores of a program alone, by the middle half of its clocks. With more it has threads of its own, which crowd
 # each other; with less it waits for something else than its core, and its copies are not beside each other.
@@ -38,6 +39,7 @@ class ContentionModel:
     """Parameters of the law."""
 
     stall_stretch: float
+    ceiling_gbps: float  # what the copies of a program draw from memory together, at most
     stall_power: float = physics.STALL_POWER  # given, not fitted
 
 
@@ -50,6 +52,7 @@ class Copies:
     others: F  # copies beside the one
     memory_share: F  # of its time alone at this clock
     slower: F  # its time over that alone
+    gbps: F  # traffic of all copies
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,7 +66,8 @@ def beside_copies(data: Measurements) -> Copies:
     names, count = data.texts["Workload Name"], copies(data).astype(float)
     mhz, cycles = data["Frequency A15"], data[CYCLES] / np.maximum(data[SPECULATED], 1.0)
     busy = data[CYCLES] * CORES / (mhz * 1e6)
-    rows: list[tuple[str, float, float, float, float]] = []
+    traffic = gbps(data)
+    rows: list[tuple[str, float, float, float, float, float]] = []
     for name in np.unique(names):
         alone = (names == name) & (count == 1.0) & (data[CYCLES] > 0.0)
         if len(np.unique(mhz[alone])) < 2:
@@ -77,12 +81,11 @@ def beside_copies(data: Measurements) -> Copies:
             at = alone & (mhz == mhz[i])
             if at.any():
                 share = stalls * mhz[i] / (flat + stalls * mhz[i])
-                rows.append((str(name), mhz[i], count[i] - 1.0, share, cycles[i] / cycles[at].mean()))
-    columns = list(zip(*rows, strict=True)) or [()] * 5
-    numbers = [np.array(column, float) for column in columns[1:]]
-    return Copies(
-        names=np.array(columns[0], str), mhz=numbers[0], others=numbers[1], memory_share=numbers[2], slower=numbers[3]
-    )
+                rows.append((str(name), mhz[i], count[i] - 1.0, share, cycles[i] / cycles[at].mean(), traffic[i]))
+    columns = list(zip(*rows, strict=True)) or [()] * 6
+    fields = ("mhz", "others", "memory_share", "slower", "gbps")
+    numbers = {name: np.array(column, float) for name, column in zip(fields, columns[1:], strict=True)}
+    return Copies(names=np.array(columns[0], str), **numbers)
 
 
 def fit_contention(data: Copies, seen: B, power: float = physics.STALL_POWER) -> ContentionModel:
@@ -95,7 +98,12 @@ def fit_contention(data: Copies, seen: B, power: float = physics.STALL_POWER) ->
     over = np.array([(each / wanted).max() for each in off])
     mean = np.array([each.mean() for each in off])
     mean[over > max(1.0, over.min())] = np.inf
-    return ContentionModel(stall_stretch=float(STRETCHES[mean.argmin()]), stall_power=power)
+    # the most at each clock; below half the top clock it is the clock that bounds it
+    clocks = [mhz for mhz in np.unique(data.mhz[seen]) if 2 * mhz >= data.mhz.max()]
+    most = [data.gbps[seen & (data.mhz == mhz)].max() for mhz in clocks]
+    return ContentionModel(
+        stall_stretch=float(STRETCHES[mean.argmin()]), ceiling_gbps=float(np.median(most)), stall_power=power
+    )
 
 
 def slow_down(data: Copies, model: ContentionModel) -> F:

@@ -1,7 +1,8 @@
-"""Power of the rails beside the CPUs': memory by its traffic, and a GPU that idles by its temperature.
+"""What runs on the A15 cores tell of other things: the cores' volts, the memory rail, and the rail of an idle GPU.
 
-`P_mem = base + w GB/s`; `P_gpu = base exp(k (T - 50))`, which is leakage and what never stops. The temperature is the
-big cluster's, since that is the one a board file's simulator knows.
+`V(f)`: the mean at each clock that was measured, a line between two of them. `P_mem = base + w GB/s`.
+`P_gpu = base exp(k (T - 50))`, which is leakage and what never stops; the temperature is the big cluster's, since that
+is the one the simulator has.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ REFERENCE_C = 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class VoltageModel:
+    """Volts of a clock, at least two of them in rising order."""
+
+    mhz: tuple[float, ...]
+    volts: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryModel:
     """Parameters of a memory rail."""
 
@@ -32,6 +41,19 @@ class IdleModel:
 
     base_w: float  # at 50 C
     per_k: float
+
+
+def fit_volts(data: Measurements, seen: B) -> VoltageModel:
+    """The model for the `seen` rows, (rows,)."""
+    mhz, volts = data["Frequency A15"][seen], data["Voltage A15"][seen]
+    clocks = [float(clock) for clock in np.unique(mhz)]
+    return VoltageModel(mhz=tuple(clocks), volts=tuple(float(volts[mhz == clock].mean()) for clock in clocks))
+
+
+def volts_at(mhz: F, model: VoltageModel) -> F:
+    """Volts at these clocks, (rows,); beyond the model's ends those of the end."""
+    volts: F = np.interp(mhz, model.mhz, model.volts)
+    return volts
 
 
 def gbps(data: Measurements) -> F:

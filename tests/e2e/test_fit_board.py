@@ -158,18 +158,19 @@ def test_fits_judges_and_writes(
     wanted = {f"{board}.fit.toml", "errors.csv", "report.html"}
     assert {p.name for p in out.iterdir()} == wanted | FILES.get(board, {f"{board}.toml"})
     page = (out / "report.html").read_text()
-    assert page.count("<img ") == (1 if flag in ("traces", "ncnn") else 2) and "<yours>" not in page
+    assert page.count("<img ") == {"traces": 1, "ncnn": 1, "powmon": 3}.get(flag, 2) and "<yours>" not in page
     name, sections = load_fit(out / f"{board}.fit.toml")
     assert name == board
     mine = [s for s in sections.values() if s.origin.data == path.name]
-    assert len(mine) == 1 and mine[0].origin.source == "not stated" and str(tmp_path) not in mine[0].origin.command
+    assert len(mine) == (2 if flag == "powmon" else 1)  # with the cores' volts
+    assert all(s.origin.source == "not stated" and str(tmp_path) not in s.origin.command for s in mine)
     assert str(tmp_path) not in page
     # and what was written judges the file it is from
     errors = tmp_path / "errors.json"
     run(monkeypatch, "--board", out / f"{board}.fit.toml", f"--{flag}", path, "--judge", "--json", errors)
     found = json.loads(errors.read_text())
     keys = ["power_mape", "class_power_mape", "power_p95_ape", "temp_rmse_k"]
-    assert list(found) == [*keys, *(["latency_mape"] if flag == "ncnn" else []), "rows"]
+    assert list(found) == [*keys, *({"ncnn": ["latency_mape"], "powmon": ["volts_mape"]}.get(flag, [])), "rows"]
     if flag == "ncnn":
         assert found["latency_mape"] < 1e-3 and found["rows"] == 12 and found["power_mape"] is None
     elif flag == "traces":
@@ -186,19 +187,17 @@ def test_runs_with_more_columns_and_copies_tell_of_more(
     few, more = write(tmp_path / "few.csv", powmon()), write(tmp_path / "more.csv", powmon_of_more())
     run(monkeypatch, "--board", "xu3", "--powmon", more, "--out", tmp_path)
     board, sections = load_board(tmp_path / "xu3.toml"), load_fit(tmp_path / "xu3.fit.toml")[1]
-    assert {name for name, s in sections.items() if s.origin.data == more.name} == {
-        "a15",
-        "mem",
-        "idle_gpu",
-        "contention",
-    }
+    names = {"a15", "volts", "mem", "idle_gpu", "contention"}
+    assert {name for name, s in sections.items() if s.origin.data == more.name} == names
     rails = {rail.name: rail for rail in board.rails}
     assert (rails["mem"].base_w, rails["mem"].w_per_gbps) == pytest.approx((0.03, 0.07), rel=1e-3)
     assert (rails["gpu"].base_w, rails["gpu"].per_k) == pytest.approx((0.1, 0.01), rel=1e-3)
     contention = sections["contention"].model
     assert isinstance(contention, ContentionModel) and contention.stall_stretch == board.contention.stall_stretch > 0.1
+    a15 = next(unit for unit in board.units if unit.name == "a15")
+    assert a15.mem_ceiling_gbps == pytest.approx(contention.ceiling_gbps, rel=1e-5)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<img ") == 5 and "Slow-down of one of several copies" in page
+    assert page.count("<img ") == 6 and "Slow-down of one of several copies" in page
     # judged: each error by its own key, rows of the file once
     errors = tmp_path / "errors.json"
     run(monkeypatch, "--board", tmp_path / "xu3.fit.toml", "--powmon", more, "--judge", "--json", errors)
@@ -208,9 +207,9 @@ def test_runs_with_more_columns_and_copies_tell_of_more(
     # a fit of a file without them is judged by what it has, and says nothing of them
     capsys.readouterr()
     text = (tmp_path / "xu3.fit.toml").read_text()
-    a15 = tmp_path / "a15.fit.toml"
-    a15.write_text(text[: text.index("[mem]")])
-    run(monkeypatch, "--board", a15, "--powmon", more, "--judge", "--json", errors)
+    old = tmp_path / "old.fit.toml"
+    old.write_text(text[: text.index("[volts]")])
+    run(monkeypatch, "--board", old, "--powmon", more, "--judge", "--json", errors)
     assert "mem_mape" not in json.loads(errors.read_text()) and "Memory rail" not in capsys.readouterr().out
     run(monkeypatch, "--board", "xu3", "--powmon", few, "--judge", "--json", errors)
     assert "contention_mape" not in json.loads(errors.read_text())
@@ -238,14 +237,21 @@ def test_a_fit_is_a_board_that_flies(tmp_path: Path, monkeypatch: pytest.MonkeyP
     old = next(u for u in shipped.units if u.name == "a15")
     assert replace(unit, **{key: getattr(old, key) for key in same}) == old
     cooled = replace(fitted.thermal, fan_full=shipped.thermal.fan_full, spot_nf=shipped.thermal.spot_nf)
-    assert replace(fitted, units=shipped.units, thermal=cooled) == shipped and fitted.spec.hash == shipped.spec.hash
+    clock, old_clock = fitted.spec.clock("a15"), shipped.spec.clock("a15")
+    assert clock.freqs_hz == old_clock.freqs_hz and fitted.spec.hash == shipped.spec.hash
+    volts = dict(zip(clock.freqs_hz, clock.volts, strict=True))
+    assert (volts[2e8], volts[6e8], volts[1e9], volts[1.8e9]) == (0.916, 0.93, 0.944, 1.174)
+    assert volts[2e9] == old_clock.volts[-1]  # nothing was measured there
+    assert replace(fitted, spec=shipped.spec, units=shipped.units, thermal=cooled) == shipped
     # comments of changed lines tell where the values are from, those of others are still there
     lines = path.read_text().splitlines()
-    for section in (sections["a15"], sections["heat"]):
+    for section, times in ((sections["a15"], 2), (sections["heat"], 1)):  # power and volts are of one file
         told = [i for i, line in enumerate(lines) if section.origin.command in line]
-        assert len(told) == 1 and lines[told[0]].startswith("# ")
-        assert section.origin.sha256 in lines[told[0] + 1] and "errors on what was held back: " in lines[told[0] + 2]
-    changed_keys = (*same, "fan_full", "spot_unit", "spot_nf")
+        assert len(told) == times
+        for i in told:
+            assert lines[i].startswith("# ") and section.origin.sha256 in lines[i + 1]
+            assert "errors on what was held back: " in lines[i + 2]
+    changed_keys = (*same, "volts", "fan_full", "spot_unit", "spot_nf")
     kept = [line for line in load_text("xu3") if "#" in line and not line.startswith(("#", *changed_keys))]
     assert kept and all(line in lines for line in kept)
     board = open_board(path)
@@ -268,7 +274,7 @@ def test_a_fit_of_ones_own_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert of_power in text and of_heat not in text
     run(monkeypatch, "--board", tmp_path / "a/xu3.fit.toml", "--traces", heat, "--out", tmp_path / "b")
     text = (tmp_path / "b/xu3.toml").read_text()
-    assert of_power in text and of_heat in text and text.count("SHA-256") == 6  # the others: as shipped
+    assert of_power in text and of_heat in text and text.count("SHA-256") == 8  # the others: as shipped
     assert load_board(tmp_path / "b/xu3.toml").units == load_board(tmp_path / "a/xu3.toml").units
 
 

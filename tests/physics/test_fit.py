@@ -22,7 +22,7 @@ from experiments._fit_result import Fitted
 from experiments.fit_board import TASKS
 from hw.boardfile import BOARDS, board_names, load_board
 from hw.errors import InputError
-from hw.fitfile import SECTIONS, fit_boards, fit_text, load_fit
+from hw.fitfile import SECTIONS, Model, fit_boards, fit_text, load_fit
 from hw.measured import Measurements
 from hw.simulated import fit_a57, fit_contention, fit_gpu, fit_heat, fit_power, fit_rest, physics
 from hw.simulated.fit import ape, errors, fit_relative, folds, nnls
@@ -274,6 +274,7 @@ def test_stretch_comes_back() -> None:
     assert len(beside) == 4 * 3 * 2 and beside.memory_share.max() == pytest.approx(0.6)
     model = fit_contention.fit_contention(beside, np.ones(len(beside), bool))
     assert model.stall_stretch == pytest.approx(0.25)
+    assert model.ceiling_gbps == pytest.approx(3.0 * 0.6 * 4)  # four copies of what moves most
     assert fit_contention.slow_down(beside, model) == pytest.approx(beside.slower)
     # and it is the simulator's law
     share = beside.memory_share.astype(np.float32)
@@ -310,9 +311,13 @@ def test_only_programs_of_one_core_tell_of_contention(cores: float) -> None:
     assert len(fit_contention.beside_copies(alone)) == 0
 
 
-def test_memory_and_idle_rails_come_back() -> None:
+def test_volts_and_the_rails_beside_come_back() -> None:
     data = copies_of(0.25, physics.STALL_POWER)
     every = np.ones(len(data), bool)
+    volts = np.interp(data["Frequency A15"], [600.0, 1800.0], [0.9, 1.2]) + np.tile([-0.01, 0.0, 0.01], len(data) // 3)
+    mean = fit_rest.fit_volts(replace(data, numbers=data.numbers | {"Voltage A15": volts}), every)
+    assert mean.mhz == (600.0, 1200.0, 1800.0) and mean.volts == pytest.approx((0.9, 1.05, 1.2))
+    assert fit_rest.volts_at(np.array([300.0, 900.0, 2000.0]), mean) == pytest.approx([0.9, 0.975, 1.2])
     memory, idle = fit_rest.MemoryModel(base_w=0.03, w_per_gbps=0.07), fit_rest.IdleModel(base_w=0.1, per_k=0.01)
     watts = {"Power Memory": fit_rest.memory_w(data, memory), "Power GPU": fit_rest.idle_w(data, idle)}
     assert watts["Power Memory"].max() == pytest.approx(0.03 + 0.07 * 3.0 * 0.6 * 4)
@@ -344,6 +349,8 @@ def test_the_shipped_fits_read_back_as_written() -> None:
         ("[heat]", "[warmth]", r"'warmth'.*unknown key"),
         ("power_p95_ape", "power_p99_ape", r"'power_p99_ape'.*unknown key"),
         ('data = "', 'data = 3 # "', r"'data', value 3: not a text"),
+        ("volts = [", "volts = 0.9 # [", r"'volts', value 0\.9: not a list in \[volts\]; numbers in brackets"),
+        ("volts = [", 'volts = ["high", ', r"'volts', value 'high': not a number"),
         ("[heat]", "[heat", r"not a TOML file"),
     ],
 )
@@ -422,12 +429,18 @@ def test_every_board_that_ships_comes_out_of_the_command(board: str) -> None:
     assert any(board in board_files(fitted, {}) for fitted in SECTIONS)
 
 
+def flat(model: Model) -> dict[str, float]:
+    """The numbers of a model by name, those of lists one by one."""
+    lists = {k: v if isinstance(v, tuple) else (v,) for k, v in asdict(model).items()}
+    return {f"{k}[{i}]": x for k, values in lists.items() for i, x in enumerate(values)}
+
+
 @pytest.mark.parametrize(("board", "flag"), [(board, flag) for board, tasks in TASKS.items() for flag in tasks])
 def test_the_shipped_parameters_are_those_of_the_command(board: str, flag: str) -> None:
     shipped = load_fit(board)[1]
     for part in fit(board, flag):
         known = shipped[part.section]
-        assert asdict(part.model) == pytest.approx(asdict(known.model), rel=1e-4), part.section
+        assert flat(part.model) == pytest.approx(flat(known.model), rel=1e-4), part.section
         assert part.errors == pytest.approx(known.origin.held_back, rel=1e-3), part.section
         assert known.origin.sha256 == hashlib.sha256(FILES[flag].read_bytes()).hexdigest()
         assert f"--board {board} --{flag} {FILES[flag].name}" in known.origin.command
