@@ -30,7 +30,8 @@ class Errors:
 def nnls(a: F, b: F) -> F:
     """The c >= 0 that minimises `|a c - b|`: (rows, k), (rows,) -> (k,). Lawson and Hanson's active set, 1974.
 
-    Columns are scaled to length 1 first; k is small, so the passive set is solved by its normal equations.
+    Columns are scaled to length 1 first; k is small, so the passive set is solved by its normal equations. Our own,
+    since `hw` leans on NumPy alone.
     """
     scale = np.sqrt(np.einsum("ij,ij->j", a, a))
     scale[scale == 0.0] = 1.0
