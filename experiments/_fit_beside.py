@@ -26,6 +26,7 @@ def _laws(path: Path) -> list[Law[Any]]:
         Law(
             section="volts",
             title="Volts of the A15",
+            error="volts_mape",
             measured=data["Voltage A15"],
             by="workload",
             labels=_labels(data),
@@ -38,6 +39,7 @@ def _laws(path: Path) -> list[Law[Any]]:
             Law(
                 section="mem",
                 title="Memory rail",
+                error="mem_mape",
                 measured=memory["Power Memory"],
                 by="workload",
                 labels=_labels(memory),
@@ -51,6 +53,7 @@ def _laws(path: Path) -> list[Law[Any]]:
             Law(
                 section="idle_gpu",
                 title="GPU rail, idle",
+                error="idle_gpu_mape",
                 measured=idle["Power GPU"],
                 by="workload",
                 labels=_labels(idle),
@@ -69,6 +72,7 @@ def _laws(path: Path) -> list[Law[Any]]:
             Law(
                 section="contention",
                 title="Slow-down of one of several copies",
+                error="contention_mape",
                 measured=beside.slower,
                 by="workload",
                 labels=labels,

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from hw.boardfile import BOARDS, load_board
+from hw.boardfile import load_board
 from hw.boardmodel import BoardModel
 from hw.errors import InputError
 from hw.files import read_text
@@ -23,9 +23,9 @@ from hw.simulated.fit_gpu import GpuModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
 from hw.simulated.fit_rest import IdleModel, MemoryModel, VoltageModel, volts_at
+from hw.simulated.fit_unit import UnitPower
 from hw.types import Clock
 
-FILES = {"jetson_nano": ("jetson_nano", "jetson_nano_5w")}  # boards with more than one mode
 # The Nano's GPU is half the TX1's, which the data are of: one multiprocessor, not two. Those were at 27 C on average.
 GPU_SHARE = 0.5
 GPU_STILL_C = 27.0
@@ -42,12 +42,12 @@ class Told:
     errors: str  # of the errors held back, those that begin so
 
 
-def board_files(board: str, sections: Mapping[str, Section]) -> dict[str, tuple[str | None, str]]:
-    """The texts of the board's files with these sections in them, by name; None and why where there is none.
+def board_files(files: Mapping[str, Path], sections: Mapping[str, Section]) -> dict[str, tuple[str | None, str]]:
+    """The texts of these board files with these sections in them, by name; None and why where there is none.
 
     There is none where what was fitted cannot be a board (a negative thermal resistance, for one).
     """
-    return {name: _board_file(BOARDS / f"{name}.toml", sections) for name in FILES.get(board, (board,))}
+    return {name: _board_file(path, sections) for name, path in files.items()}
 
 
 def _board_file(path: Path, sections: Mapping[str, Section]) -> tuple[str | None, str]:
@@ -84,6 +84,14 @@ def _told(name: str, section: Section, shipped: BoardModel) -> list[Told]:
                 "leak_per_k": _given(m.leak_per_k),
             }
             return [_unit("a57", values, "leakage of this rail")]
+        case UnitPower() as m:
+            values = {
+                "cluster_nf": _number(m.cluster_nf),
+                "background_nf": _number(m.background_nf),
+                "leak_a": _number(m.leak_a),
+            }
+            told = _unit(name.removeprefix("power_"), values, "clock, busy cores and leakage of this rail")
+            return [replace(told, errors="power_")]
         case GpuModel() as m:
             warmer = math.exp(LEAK_PER_K * (50.0 - GPU_STILL_C))
             values = {
@@ -212,7 +220,7 @@ def _table(path: Path, lines: list[str], told: Told) -> tuple[int, int]:
             keys = [i for i in range(start, end) if re.match(r"\w+\s*=", lines[i])]
             return start, keys[-1] + 1
     table = f"{told.heading} {told.owner}".strip()
-    raise InputError.at(path, "has no such table", value=table, want="the board file that ships")
+    raise InputError.at(path, "has no such table", value=table, want="a board file with all that the data tell of")
 
 
 def _replace(table: list[str], key: str, value: str) -> int:

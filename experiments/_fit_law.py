@@ -67,6 +67,7 @@ class Law(Generic[M]):
 
     section: str
     title: str
+    error: str  # key of its relative error
     measured: F
     by: str  # of the labels: what is held back
     labels: Mapping[str, NDArray[np.str_]]
@@ -78,7 +79,7 @@ class Law(Generic[M]):
         return LawResult(
             section=self.section,
             title=self.title,
-            error=f"{self.section}_mape",
+            error=self.error,
             measured=self.measured,
             predicted=predicted,
             labels=self.labels,

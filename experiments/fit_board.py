@@ -2,6 +2,7 @@
 
 python experiments/fit_board.py --board xu3 --powmon FILE --out DIR
 python experiments/fit_board.py --board xu3 --powmon FILE --judge --json OUT.json
+python experiments/fit_board.py --board MINE.toml --power FILE --out DIR
 """
 
 from __future__ import annotations
@@ -14,25 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments._cli import main_guard, parse
-from experiments._fit_beside import BESIDE
 from experiments._fit_boardfile import board_files
-from experiments._fit_heat import TRACES
-from experiments._fit_latency import ncnn
-from experiments._fit_rail import A15, A57, GPU, rail_task
-from experiments._fit_result import Fitted, Result, Task
+from experiments._fit_result import Fitted, Result
 from experiments._fit_tables import print_result, table_text
+from experiments._fit_target import TASKS, Target, open_target
 from experiments._progress import Bar
 from experiments._run import check_folder
 from hw.errors import InputError
 from hw.files import atomic_write_files, read_bytes
-from hw.fitfile import SECTIONS, SUFFIX, Origin, Section, fit_boards, fit_text, load_fit
+from hw.fitfile import SECTIONS, SUFFIX, Origin, Section, fit_text
 
-# What a file of a kind is asked, the question it must be able to answer first
-TASKS: dict[str, dict[str, tuple[Task, ...]]] = {
-    "xu3": {"powmon": (rail_task(A15), BESIDE), "traces": (TRACES,), "ncnn": (ncnn("xu3"),)},
-    "jetson_nano": {"parsec": (rail_task(A57),), "gpu": (rail_task(GPU),), "ncnn": (ncnn("jetson_nano"),)},
-    "raspberry_pi_5": {"ncnn": (ncnn("raspberry_pi_5"),)},
-}
 SOURCES = {  # SHA-256 of a public file -> whose measurements it holds, and under which licence
     "0d8f70f219dd0a0f8d94703f38d8977c2ea68b8981eb2e9aa96f362066dc6b65": (
         "mattw200/gemstone-applypower 9a64fc66, M. J. Walker 2018, BSD-3-Clause"
@@ -50,6 +42,7 @@ SOURCES = {  # SHA-256 of a public file -> whose measurements it holds, and unde
         "Tencent/ncnn a4d2ea1d, benchmark tables, BSD-3-Clause"
     ),
 }
+RAILS = {"powmon", "parsec", "gpu", "power"}  # flags of files that tell of a rail's power
 KEYS = ("power_mape", "class_power_mape", "power_p95_ape", "temp_rmse_k")  # always there, and `rows`
 HELP = """Fit a board's parameters to measurements of a real one, or judge the shipped ones on others (--judge).
 
@@ -71,6 +64,9 @@ T_gpu of a run's first sample.
 l2_read_bytes, l2_write_bytes; and, where it is there, class (arithmetic, streaming or local). Of a TX1, whose GPU has
 two multiprocessors: the Nano's board file gets half.
 
+--power, of any board, one row per run: unit (as the board file calls it), workload (a name), mhz, temp_c, busy (cores;
+of a GPU the share of time it is busy), watts (of the unit's rail), and volts where they were measured.
+
 --ncnn, one row per timing of a network of ncnn's benchmark: board (its name in ncnn's tables), num_threads, gpu_device
 (-1: the CPU), model, min_ms.
 """
@@ -81,7 +77,7 @@ class Config:
     """The command line."""
 
     board: str
-    """board by name, or a .fit.toml file of your own to judge"""
+    """board by name, a board file of your own (.toml), or a fit of your own (.fit.toml) to judge or go on with"""
     powmon: Path | None = None
     """xu3: power of the A15 rail with counters (.csv)"""
     traces: Path | None = None
@@ -91,7 +87,9 @@ class Config:
     gpu: Path | None = None
     """jetson_nano: power of the GPU rail (.csv)"""
     ncnn: Path | None = None
-    """any board: latencies of networks (.csv)"""
+    """a board that ships: latencies of networks (.csv)"""
+    power: Path | None = None
+    """any board: power of its units' rails (.csv)"""
     judge: bool = False
     """fit nothing: errors of the shipped parameters"""
     json: Path | None = None
@@ -103,12 +101,15 @@ class Config:
 def main() -> None:
     """Run the command."""
     config = parse(Config, HELP)
-    board, shipped = _open(config)
-    files = _files(config, board)
+    target = open_target(config.board)
+    files = _files(config, target)
     if not config.judge and config.out is None:
         raise InputError("nowhere to write the fit; name a folder with --out, or judge the shipped one with --judge")
     if config.out is not None:
         check_folder(config.out, "fit_board.py", again=True)
+        for name, path in target.files.items():
+            if not config.judge and (config.out / f"{name}.toml").resolve() == path.resolve():
+                raise InputError.at(path, "would be overwritten", want="name another folder with --out")
     fitted: dict[str, Section] = {}
     results: list[Result] = []
     rows = 0  # of the measurement files
@@ -116,12 +117,13 @@ def main() -> None:
         for flag, path in files.items():
             bar.turn_to(f"fitting {flag}")
             if config.judge:
-                found = list(_judge(config.board, flag, path, TASKS[board][flag], shipped))
+                found = list(_judge(config.board, flag, path, target))
             else:
                 sha256 = hashlib.sha256(read_bytes(path)).hexdigest()
-                parts = [task.fit(path, bar.update) for task in TASKS[board][flag]]
+                parts = [task.fit(path, bar.update) for task in target.tasks[flag]]
                 for part in (part for of_task in parts for part in of_task):
-                    fitted[part.section] = Section(model=part.model, origin=_origin(board, flag, path, sha256, part))
+                    origin = _origin(config.board, flag, path, sha256, part)
+                    fitted[part.section] = Section(model=part.model, origin=origin)
                 found = [[part.result for part in of_task] for of_task in parts]
             results += [result for of_task in found for result in of_task]
             rows += sum(int(result.summary["rows"]) for result in found[0])
@@ -134,14 +136,16 @@ def main() -> None:
         from experiments._fit_page import page  # here: errors alone need no plots
 
         command = _command(config, files)
-        written[config.out / "report.html"] = page(board, command, results, held_back=not config.judge).encode()
+        written[config.out / "report.html"] = page(target.name, command, results, held_back=not config.judge).encode()
         written[config.out / "errors.csv"] = table_text(results).encode()
         if not config.judge:
-            sections = shipped | fitted
-            ordered = {name: sections[name] for name in SECTIONS[board] if name in sections}
-            written[config.out / f"{board}{SUFFIX}"] = fit_text(board, ordered).encode()
+            sections = {**target.known, **fitted}
+            ordered = {name: sections[name] for name in SECTIONS.get(target.name, {}) if name in sections}
+            if ordered:
+                written[config.out / f"{target.name}{SUFFIX}"] = fit_text(target.name, ordered).encode()
             # what ships beside it stands in the board file already; what a fit of one's own had does not
-            for name, (text, why) in board_files(board, fitted if config.board == board else ordered).items():
+            told = {**target.known, **fitted} if target.unwritten else fitted
+            for name, (text, why) in board_files(target.files, told).items():
                 if text is None:
                     print(f"No {name}.toml: {why}")
                 else:
@@ -153,19 +157,9 @@ def main() -> None:
         print(f"Written: {path}")
 
 
-def _open(config: Config) -> tuple[str, dict[str, Section]]:
-    """The board's name and what is known of it: the shipped fit, or that of a file."""
-    if config.board.endswith(".toml"):
-        return load_fit(config.board)
-    if config.board not in TASKS:
-        raise InputError(f"unknown board {config.board!r}; known: {', '.join(TASKS)}, or the path of a {SUFFIX} file")
-    return load_fit(config.board) if config.board in fit_boards() else (config.board, {})
-
-
-def _judge(
-    board: str, flag: str, path: Path, tasks: Sequence[Task], known: Mapping[str, Section]
-) -> Iterator[list[Result]]:
+def _judge(board: str, flag: str, path: Path, target: Target) -> Iterator[list[Result]]:
     """The errors of the parameters that are known, per task; InputError where the first task's are not."""
+    tasks, known = target.tasks[flag], target.known
     for task in tasks:
         models = {name: known[name].model for name in task.sections if name in known}
         if task is tasks[0]:
@@ -175,25 +169,30 @@ def _judge(
         yield task.judge(path, models)
 
 
-def _files(config: Config, board: str) -> dict[str, Path]:
+def _files(config: Config, target: Target) -> dict[str, Path]:
     """Flag and file of what is to be fitted or judged."""
-    flags = dict.fromkeys(flag for tasks in TASKS.values() for flag in tasks)
+    flags = dict.fromkeys([*(flag for tasks in TASKS.values() for flag in tasks), "power"])
     files = {flag: getattr(config, flag) for flag in flags if getattr(config, flag) is not None}
-    known = ", ".join(f"--{flag}" for flag in TASKS[board])
+    known = ", ".join(f"--{flag}" for flag in target.tasks)
     for flag, path in files.items():
-        if flag not in TASKS[board]:
-            raise InputError.at(f"--{flag}", "is of another board", value=str(path), want=f"{board} takes {known}")
-    if config.json is not None and {"parsec", "gpu"} <= files.keys():
+        if flag not in target.tasks:
+            want = f"{Path(config.board).name} takes {known}"
+            raise InputError.at(f"--{flag}", "is not for this board", value=str(path), want=want)
+    rails = sorted(files.keys() & RAILS)
+    if len(rails) > 1 and "power" in rails:
+        raise InputError(f"--{' and --'.join(rails)} may tell of the same rail; name one of them at a time")
+    if len(rails) > 1 and config.json is not None:
         raise InputError("--json holds the errors of one rail; name one measurement file at a time")
     if not files:
-        raise InputError(f"no measurements named; {board} takes {known}")
+        raise InputError(f"no measurements named; {target.name} takes {known}")
     return files
 
 
 def _origin(board: str, flag: str, path: Path, sha256: str, part: Fitted) -> Origin:
     """Where a section's parameters come from."""
+    words = f"--board {shlex.quote(Path(board).name)} --{flag} {shlex.quote(path.name)}"
     return Origin(
-        command=f"python experiments/fit_board.py --board {board} --{flag} {shlex.quote(path.name)} --out DIR",
+        command=f"python experiments/fit_board.py {words} --out DIR",
         data=path.name,
         source=SOURCES.get(sha256, "not stated"),
         sha256=sha256,

@@ -24,6 +24,7 @@ from hw.simulated.fit_gpu import GpuModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
 from hw.simulated.fit_rest import IdleModel, MemoryModel, VoltageModel
+from hw.simulated.fit_unit import UnitPower
 
 SUFFIX = ".fit.toml"
 Model = (
@@ -36,6 +37,7 @@ Model = (
     | SupplyModel
     | GpuModel
     | LatencyLaw
+    | UnitPower  # in board files alone
 )
 SECTIONS: dict[str, dict[str, type[Model]]] = {
     "xu3": {

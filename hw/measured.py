@@ -37,6 +37,7 @@ WATT = Quantity(unit="W", low=1e-3, high=25.0, slips={"mW": 1e3, "uW": 1e6})
 REST_WATT = Quantity(unit="W", low=0.0, high=25.0, slips={"mW": 1e3, "uW": 1e6})
 CELSIUS = Quantity(unit="degC", low=-30.0, high=150.0, slips={"K": 1.0, "m degC": 1e3})
 PERCENT = Quantity(unit="%", low=0.0, high=100.5, slips={"permille": 10.0})
+CORES = Quantity(unit="cores", low=0.0, high=64.0, slips={"%": 100.0})
 SECOND = Quantity(unit="s", low=0.0, high=1e7, slips={})
 RATE = Quantity(unit="events per second", low=0.0, high=1e11, slips={})
 

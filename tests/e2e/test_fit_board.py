@@ -1,21 +1,17 @@
-"""fit_board.py as a person runs it: files made here of known parameters, and every way such a file can be wrong."""
+"""fit_board.py as a person runs it, on files made of known parameters."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from experiments import fit_board
-from experiments._ncnn_timings import NETWORKS
 from hw.boardfile import BOARDS, load_board
 from hw.catalog import open_board
 from hw.errors import InputError
@@ -24,128 +20,73 @@ from hw.simulated.fit_contention import ContentionModel
 from hw.simulated.fit_heat import HeatModel
 from hw.simulated.fit_power import PowerModel
 from hw.types import Demand, Knobs
+from tests.e2e.measuring import (
+    FILES,
+    MADE,
+    power,
+    powmon,
+    powmon_of_more,
+    refused,
+    run,
+    traces,
+    write,
+)
 
 SCRIPT = Path(fit_board.__file__)
-Rows = list[dict[str, str]]
-EVENTS = ("CycleCount", *(f"Event {code}" for code in ("0x1b", "0x73", "0x14", "0x50", "0x6a", "0x19")))
 
 
-def write(path: Path, rows: Rows) -> Path:
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+def own_board(folder: Path, board: str = "raspberry_pi_5") -> Path:
+    path = folder / "mine.toml"
+    path.write_text((BOARDS / f"{board}.toml").read_text().replace(f'name = "{board}"', 'name = "mine"', 1))
     return path
 
 
-def powmon() -> Rows:
-    """Nine workloads, three of a class, at three clocks; power as the documented law gives it."""
-    rows = []
-    for i, (ipc, integer) in enumerate([(0.2, 0.3), (1.0, 0.6), (1.0, 0.2)] * 3):
-        for mhz, volts in ((200, 0.916), (1000, 0.944), (1800, 1.174)):
-            rate = mhz * 1e6 * (0.2 + 0.08 * i)
-            nf = {0: 0.22, 1: 0.35, 2: 0.43}[i % 3]
-            temp = 45 + 2 * i + mhz / 100
-            watts = volts**2 * (0.17 * mhz / 1e3 + nf * 4 * rate / 1e9) + 0.11 * volts * np.exp(4 * (volts - 1))
-            events = (rate, ipc * rate, integer * ipc * rate, 0.1 * rate, 0.01 * rate, 1e-3 * rate, 0.02 * rate)
-            head = {"Workload Name": f"w{i}", "Core Mask": "4,5,6,7:4,5,6,7", "Frequency A15": f"{mhz}"}
-            head |= {"Voltage A15": f"{volts}", "Power A15": f"{watts:.6f}", "Average Temperature A15": f"{temp}"}
-            rows.append(head | {f"Average A15 {e}": f"{x:.0f}" for e, x in zip(EVENTS, events, strict=True)})
-            rows[-1]["a column of my own"] = "ignored"
-    return rows
+def test_power_of_a_board_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any board file, every unit of it, a GPU too: judged as it stands, fitted, judged again, flown."""
+    path, data = own_board(tmp_path, "jetson_nano"), write(tmp_path / "power.csv", power("jetson_nano"))
+    errors = tmp_path / "errors.json"
+    run(monkeypatch, "--board", path, "--power", data, "--judge", "--json", errors)
+    before = json.loads(errors.read_text())
+    run(monkeypatch, "--board", path, "--power", data, "--out", tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"mine.toml", "errors.csv", "report.html"}
+    fitted, old = load_board(tmp_path / "out/mine.toml"), load_board(path)
+    for now, then in zip(fitted.units, old.units, strict=True):
+        assert now.background_nf == pytest.approx(1.5 * then.background_nf, rel=1e-3), now.name
+        assert (now.cluster_nf, now.leak_a) == pytest.approx((then.cluster_nf, then.leak_a), rel=1e-2)
+        assert replace(now, cluster_nf=then.cluster_nf, background_nf=then.background_nf, leak_a=then.leak_a) == then
+    assert replace(fitted, units=old.units) == old
+    lines = (tmp_path / "out/mine.toml").read_text().splitlines()
+    told = [i for i, line in enumerate(lines) if "--board mine.toml --power power.csv --out DIR" in line]
+    sha256 = hashlib.sha256(data.read_bytes()).hexdigest()
+    assert len(told) == 2 and all(sha256 in lines[i + 1] and "power_mape_worst " in lines[i + 2] for i in told)
+    run(monkeypatch, "--board", tmp_path / "out/mine.toml", "--power", data, "--judge", "--json", errors)
+    after = json.loads(errors.read_text())
+    assert after["power_mape"] < 1e-3 < 0.05 < before["power_mape"] and after["rows"] == len(power("jetson_nano"))
+    assert open_board(tmp_path / "out/mine.toml").spec.name == "mine"
+    # volts of its own go before those of the board file
+    lower = [row | {"volts": "0.8"} for row in power("jetson_nano")]
+    run(monkeypatch, "--board", path, "--power", write(tmp_path / "v.csv", lower), "--judge", "--json", errors)
+    assert json.loads(errors.read_text())["power_mape"] > before["power_mape"]
 
 
-def powmon_of_more() -> Rows:
-    """The same with the rails beside, and of every workload a copy alone and three: 1.0, 1.2 and 1.4 times as long."""
-    rows = []
-    for i, cells in enumerate(powmon()):
-        for copies in (1, 2, 3):
-            rate = float(cells["Frequency A15"]) * 1e6 * copies / 4
-            gbps = rate * (0.002 * (i % 9)) * 64 / 1e9
-            row = cells | {"Core Mask": ":".join(["4,5,6,7"] * copies), "Average A15 CycleCount": f"{rate:.0f}"}
-            stalls = 0.2 + float(cells["Frequency A15"]) / 1800  # cycles an instruction
-            row["Average A15 Event 0x1b"] = f"{rate / stalls / (0.8 + 0.2 * copies):.0f}"
-            row["Average A15 Event 0x19"] = f"{gbps * 1e9 / 64:.0f}"
-            row["Power Memory"] = f"{0.03 + 0.07 * gbps:.5f}"
-            row["Power GPU"] = f"{0.1 * np.exp(0.01 * (float(cells['Average Temperature A15']) - 50)):.5f}"
-            rows.append(row)
-    return rows
-
-
-def traces(runs: int = 5) -> Rows:
-    """Runs that end warmer than they began: 5 K/W in a second and 3 K/W in 30 s, and a fan of its own at the end."""
-    rng = np.random.default_rng(0)
-    rows: Rows = []
-    for name in [*(f"PARSEC_{i}_1800000" for i in range(runs)), "cBench_1_1800000"]:
-        fast, slow = 5.0, 3.0
-        for i in range(40):
-            big = 1.0 + (i // 8) % 3
-            fast += (5.0 * big - fast) * 0.4
-            slow += (3.0 * big - slow) * 0.017
-            row = {"run": name, "t_s": f"{0.51 * i:.2f}", "f_a15_mhz": "1800", "P_a15": f"{big}", "P_a7": "0.12"}
-            row |= {"P_gpu": f"{0.066 + 0.004 * rng.random():.4f}", "P_mem": "0.03", "T_gpu": "40"}
-            rows.append(row | {"T_cpu0": f"{38 + fast + slow + rng.random():.1f}", "T_cpu4": "36"})
-    return rows
-
-
-def parsec() -> Rows:
-    rows = []
-    for i in range(4):
-        for mhz in (102, 921, 1479):
-            watts = 0.2 + 0.4 * mhz / 1e3 + 0.05 * i
-            row = {"Benchmark": f"b{i}", "CPU Frequency (MHz)": f"{mhz}", "CPU Temperature(C)": "36"}
-            rows.append(row | {"Voltage[V]": f"{5.07 - 0.01 * i}", "Power[W]": f"{watts:.3f}"})
-    return rows
-
-
-def gpu() -> Rows:
-    rows = []
-    for i, name in enumerate(("nbody", "MonteCarlo", "cfd", "heartwall", "lavaMD", "myocyte")):
-        for mhz, volts in ((76, 0.82), (921, 1.02)):
-            for share in (0.2, 0.9):
-                watts = 0.24 * volts + volts**2 * mhz / 1e3 * (2.2 + (10.0, 10.0, 4.0, 4.0, 2.4, 2.4)[i] * share)
-                row = {"benchmark": name, "f_mhz": f"{mhz}", "V": f"{volts}", "P_w": f"{watts:.4f}"}
-                row |= {"gpu_busy_pct": f"{100 * share}", "sm_active_cycles": f"{200 * share}"}
-                traffic = (0, 0, 15, 20, 0.5, 0.5)[i] * 1e3 * share * mhz / 1e3
-                rows.append(row | {"l2_read_bytes": f"{traffic}", "l2_write_bytes": "0"})
-    return rows
-
-
-def ncnn() -> Rows:
-    """Timings of six networks on a Pi, some twice and slower, with rows that are none of its own."""
-    rows = []
-    for name in ("resnet18", "vgg16", "mobilenet", "squeezenet", "alexnet", "googlenet"):
-        work = NETWORKS[name]
-        for cores in (1, 4):
-            seconds = (0.04 * work.macs + work.activation_bytes) / 2.4e9 * (0.3 + 0.7 / cores)
-            seconds += work.weight_bytes / 10e9 + 4000.0 * work.layers / 2.4e9
-            row = {"board": "Raspberry Pi 5 (Cortex-A76)", "num_threads": f"{cores}", "gpu_device": "-1"}
-            rows += [row | {"model": name, "min_ms": f"{1e3 * seconds * slow:.6f}"} for slow in (1.0, 1.5)]
-            rows.append(row | {"model": f"{name}_int8", "min_ms": "1"})
-            rows.append(row | {"model": name, "gpu_device": "0", "min_ms": "1"})
-    return rows
-
-
-MADE: dict[str, tuple[str, Callable[[], Rows]]] = {
-    "powmon": ("xu3", powmon),
-    "traces": ("xu3", traces),
-    "parsec": ("jetson_nano", parsec),
-    "gpu": ("jetson_nano", gpu),
-    "ncnn": ("raspberry_pi_5", ncnn),
-}
-FILES = {"jetson_nano": {"jetson_nano.toml", "jetson_nano_5w.toml"}}
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["fit_board.py", *map(str, words)])
-    fit_board.main()
-
-
-def refused(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
-    with pytest.raises(InputError) as error:
-        run(monkeypatch, *words)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+def test_a_board_file_of_ones_own_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fitted board file takes the next measurements; the fit file beside it is what it is judged by."""
+    runs, heat = write(tmp_path / "runs.csv", powmon()), write(tmp_path / "heat.csv", traces())
+    run(monkeypatch, "--board", "xu3", "--powmon", runs, "--out", tmp_path / "a")
+    run(monkeypatch, "--board", tmp_path / "a/xu3.toml", "--traces", heat, "--out", tmp_path / "b")
+    first, second = load_board(tmp_path / "a/xu3.toml"), load_board(tmp_path / "b/xu3.toml")
+    assert second.units == first.units and second.thermal != first.thermal
+    found = {}
+    for board in ("xu3", tmp_path / "b/xu3.toml"):
+        run(monkeypatch, "--board", board, "--powmon", runs, "--judge", "--json", tmp_path / "errors.json")
+        found[board] = json.loads((tmp_path / "errors.json").read_text())["power_mape"]
+    assert found[tmp_path / "b/xu3.toml"] < found["xu3"]
+    assert "would be overwritten" in refused(
+        monkeypatch, "--board", tmp_path / "b/xu3.toml", "--traces", heat, "--out", tmp_path / "b"
+    )
+    (tmp_path / "b/xu3.fit.toml").unlink()
+    said = refused(monkeypatch, "--board", tmp_path / "b/xu3.toml", "--powmon", runs, "--judge")
+    assert "column 'a15': has no such section; fit one with --powmon" in said
 
 
 @pytest.mark.parametrize("flag", MADE)
@@ -301,121 +242,6 @@ def test_the_shipped_board_judges_by_subprocess(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "mine.csv:1, column 'Core Mask': missing column" in done.stderr
-
-
-Change = Callable[[Rows], Rows | None]
-
-
-def times(column: str, factor: float, row: int | None = None) -> Change:
-    def change(rows: Rows) -> None:
-        for i, cells in enumerate(rows):
-            if row is None or i == row:
-                cells[column] = f"{float(cells[column]) * factor:.9g}"
-
-    return change
-
-
-def cell(column: str, text: str) -> Change:
-    return lambda rows: rows[2].update({column: text})
-
-
-def only(column: str, text: str) -> Change:
-    return lambda rows: [cells for cells in rows if cells[column] == text]
-
-
-def without(column: str) -> Change:
-    return lambda rows: [{k: v for k, v in cells.items() if k != column} for cells in rows]
-
-
-@pytest.mark.parametrize(
-    ("flag", "change", "told"),
-    [
-        ("powmon", without("Voltage A15"), ":1, column 'Voltage A15': missing column"),
-        ("powmon", times("Frequency A15", 1e3), ":2, column 'Frequency A15', value '200000': looks like kHz; MHz from"),
-        ("powmon", times("Frequency A15", 1e6), "column 'Frequency A15', value '200000000': looks like Hz; MHz"),
-        ("powmon", times("Frequency A15", 1e-3), "value '0.2': looks like GHz; MHz"),
-        ("powmon", times("Power A15", 1e3), "column 'Power A15', value '130.068': looks like mW; W from"),
-        ("powmon", times("Voltage A15", 1e3, row=2), ":4, column 'Voltage A15', value '1174': looks like mV; V from"),
-        ("powmon", cell("Average Temperature A15", "323.15"), "looks like K; degC from -30 to 150: 50 here"),
-        ("powmon", cell("Power A15", "0"), ":4, column 'Power A15', value '0': out of range; W from"),
-        ("powmon", cell("Power A15", "nan"), ":4, column 'Power A15', value 'nan': not a finite number"),
-        ("powmon", cell("Power A15", "much"), ":4, column 'Power A15', value 'much': not a number"),
-        (
-            "powmon",
-            cell("Average A15 CycleCount", "-1"),
-            ":4, column 'Average A15 CycleCount', value '-1': out of range",
-        ),
-        ("powmon", cell("Workload Name", ""), ":4, column 'Workload Name': is empty"),
-        ("powmon", only("Frequency A15", "1000"), "column 'Frequency A15', value '1000': holds a single frequency"),
-        ("powmon", only("Workload Name", "w1"), "value 'fp': holds no workload of a class"),
-        ("powmon", lambda rows: rows[:3] + rows[3:6] + rows[6:9], "column 'Workload Name', value 0: holds too few"),
-        ("traces", without("T_cpu4"), ":1, column 'T_cpu4': missing column"),
-        ("traces", times("f_a15_mhz", 1e3), ":2, column 'f_a15_mhz', value '1800000': looks like kHz; MHz"),
-        ("traces", times("T_cpu0", 1e3), "column 'T_cpu0'"),
-        ("traces", cell("t_s", "0.2"), ":4, column 't_s', value '0.2': time does not rise; samples of a run in"),
-        ("traces", times("P_gpu", 10), "column 'P_gpu', value 'mean 0.6"),
-        ("traces", only("run", "cBench_1_1800000"), "column 'run': holds no run with the fan full on"),
-        ("traces", lambda rows: [*rows[:20], *rows[40:60], *rows[20:40]], "value 'PARSEC_0_1800000': run in pieces"),
-        ("traces", lambda rows: rows[:5], ":2, column 'run', value 'PARSEC_0_1800000': run too short"),
-        ("traces", only("run", "PARSEC_1_1800000"), "column 'run', value 1: holds too few groups of runs"),
-        ("parsec", times("CPU Frequency (MHz)", 1e3), "value '102000': looks like kHz; MHz"),
-        ("parsec", times("Voltage[V]", 0.2), "column 'Voltage[V]', value '1.014': out of range; V from 2.6 to 30"),
-        ("parsec", only("CPU Frequency (MHz)", "921"), "value '921': holds a single frequency"),
-        ("parsec", only("Benchmark", "b1"), "column 'Benchmark', value 1: holds too few workloads"),
-        ("ncnn", without("min_ms"), ":1, column 'min_ms': missing column"),
-        ("ncnn", cell("min_ms", "0"), ":4, column 'min_ms', value '0'"),
-        ("ncnn", times("min_ms", 1e-3), "looks like s; ms: 39.1117 here"),
-        ("ncnn", times("min_ms", 1e3, row=0), ":2, column 'min_ms', value '39111.7': looks like us; ms: 39.1"),
-        ("ncnn", times("min_ms", 1e9, row=0), "out of range; ms: "),
-        ("ncnn", lambda rows: [r | {"board": "Amiga"} for r in rows], "column 'board': has no row that tells of rasp"),
-        ("ncnn", only("model", "alexnet"), "value 1: has too few networks of Raspberry Pi 5, A76"),
-        ("gpu", times("gpu_busy_pct", 10), "column 'gpu_busy_pct', value '200': out of range|looks like permille"),
-        ("gpu", only("benchmark", "lavaMD"), "value 'arithmetic': holds no workload of a class"),
-        (
-            "gpu",
-            lambda rows: [r | {"class": "heavy"} for r in rows],
-            ":2, column 'class', value 'heavy': no such class",
-        ),
-    ],
-)
-def test_a_wrong_file_is_one_clear_line(
-    flag: str, change: Change, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    board, make = MADE[flag]
-    rows = make()
-    path = write(tmp_path / "mine.csv", change(rows) or rows)
-    said = refused(monkeypatch, "--board", board, f"--{flag}", path, "--out", tmp_path / "out")
-    assert said.startswith(str(path)) and any(part in said for part in told.split("|")), said
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--board", "xu9", "--powmon", "m.csv", "--judge"), "known: xu3, jetson_nano, raspberry_pi_5, or"),
-        (("--board", "xu3", "--judge"), "no measurements named; xu3 takes --powmon, --traces, --ncnn"),
-        (("--board", "xu3", "--gpu", "m.csv", "--judge"), "--gpu, value 'm.csv': is of another board; xu3 takes"),
-        (("--board", "xu3", "--powmon", "m.csv"), "name a folder with --out, or judge the shipped one with --judge"),
-        (("--board", "xu3", "--powmon", "none.csv", "--judge"), "none.csv: cannot be read: No such file"),
-        (("--board", "none.fit.toml", "--powmon", "m.csv", "--judge"), "none.fit.toml: cannot be read"),
-        (("--board", "xu3", "--powmon", "m.csv", "--out", "m.csv"), "m.csv: cannot be written"),
-        (
-            ("--board", "xu3", "--powmon", "m.csv", "--judge", "--json", "no/such.json"),
-            "no/such.json: cannot be written",
-        ),
-        (
-            ("--board", "jetson_nano", "--parsec", "m.csv", "--gpu", "m.csv", "--judge", "--json", "o"),
-            "errors of one rail",
-        ),
-        (("--board", "xu3", "--powmon", "m.csv", "--fan", "off"), "--fan"),
-    ],
-)
-def test_wrong_words_are_one_clear_line(
-    words: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write(Path("m.csv"), powmon())
-    assert told in refused(monkeypatch, *words)
 
 
 def test_the_help_names_the_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from experiments._fit_boardfile import board_files
 from experiments._fit_heat import HeatResult, fit_runs
 from experiments._fit_rail import A15, A57, GPU, RailResult, fit_rail
 from experiments._fit_result import Fitted
-from experiments.fit_board import TASKS
+from experiments._fit_target import TASKS, shipped_files
 from hw.boardfile import BOARDS, board_names, load_board
 from hw.errors import InputError
 from hw.fitfile import SECTIONS, Model, fit_boards, fit_text, load_fit
@@ -420,13 +420,13 @@ def test_gpu_power_on_programs_not_seen() -> None:
 @pytest.mark.parametrize("board", SECTIONS)
 def test_the_shipped_board_files_are_those_of_their_fit(board: str) -> None:
     """Byte by byte: `fit_board.py` on what `<board>.fit.toml` says writes the files that ship."""
-    for name, (text, _) in board_files(board, load_fit(board)[1]).items():
+    for name, (text, _) in board_files(shipped_files(board), load_fit(board)[1]).items():
         assert text == (BOARDS / f"{name}.toml").read_text(), name
 
 
 @pytest.mark.parametrize("board", board_names())
 def test_every_board_that_ships_comes_out_of_the_command(board: str) -> None:
-    assert any(board in board_files(fitted, {}) for fitted in SECTIONS)
+    assert any(board in board_files(shipped_files(fitted), {}) for fitted in SECTIONS)
 
 
 def flat(model: Model) -> dict[str, float]:
