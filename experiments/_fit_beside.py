@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from experiments._fit_result import Fitted, OnFold, Result, Task
 from hw.fitfile import Model
 from hw.measured import Measurements
 from hw.simulated import fit_contention, fit_power, fit_rest
+from hw.simulated.fit import B, F
 
 IDLE_GPU_W = 0.25  # a GPU that draws more at the median has work
 
@@ -23,44 +24,13 @@ def _laws(path: Path) -> list[Law[Any]]:
     """What the file can tell of: a rail needs its column, contention needs programs alone and beside copies."""
     data = fit_power.read_power(path)
     laws: list[Law[Any]] = [
-        Law(
-            section="volts",
-            title="Volts of the A15",
-            error="volts_mape",
-            measured=data["Voltage A15"],
-            by="workload",
-            labels=_labels(data),
-            fit=partial(fit_rest.fit_volts, data),
-            predict=partial(fit_rest.volts_at, data["Frequency A15"]),
-        )
+        _of_runs("volts", "Volts of the A15", data, "Voltage A15", fit_rest.fit_volts, fit_rest.volts),
     ]
-    if (memory := _metered(data, "Power Memory")) is not None:
-        laws.append(
-            Law(
-                section="mem",
-                title="Memory rail",
-                error="mem_mape",
-                measured=memory["Power Memory"],
-                by="workload",
-                labels=_labels(memory),
-                fit=partial(fit_rest.fit_memory, memory),
-                predict=partial(fit_rest.memory_w, memory),
-            )
-        )
-    idle = _metered(data, "Power GPU")
+    memory, idle = _metered(data, "Power Memory"), _metered(data, "Power GPU")
+    if memory is not None:
+        laws.append(_of_runs("mem", "Memory rail", memory, "Power Memory", fit_rest.fit_memory, fit_rest.memory_w))
     if idle is not None and np.median(idle["Power GPU"]) <= IDLE_GPU_W:
-        laws.append(
-            Law(
-                section="idle_gpu",
-                title="GPU rail, idle",
-                error="idle_gpu_mape",
-                measured=idle["Power GPU"],
-                by="workload",
-                labels=_labels(idle),
-                fit=partial(fit_rest.fit_idle, idle),
-                predict=partial(fit_rest.idle_w, idle),
-            )
-        )
+        laws.append(_of_runs("idle_gpu", "GPU rail, idle", idle, "Power GPU", fit_rest.fit_idle, fit_rest.idle_w))
     beside = fit_contention.beside_copies(data)
     if len(beside):
         labels = {
@@ -83,15 +53,32 @@ def _laws(path: Path) -> list[Law[Any]]:
     return laws
 
 
+def _of_runs(
+    section: str,
+    title: str,
+    data: Measurements,
+    column: str,
+    fit: Callable[[Measurements, B], Any],
+    predict: Callable[[Measurements, Any], F],
+) -> Law[Any]:
+    """A law of what stands in one column of the runs."""
+    return Law(
+        section=section,
+        title=title,
+        error=f"{section}_mape",
+        measured=data[column],
+        by="workload",
+        labels={"frequency, MHz": _plain(data["Frequency A15"]), "workload": data.texts["Workload Name"]},
+        fit=partial(fit, data),
+        predict=partial(predict, data),
+    )
+
+
 def _metered(data: Measurements, column: str) -> Measurements | None:
     """The rows in which a meter saw something; None where it never did, or the file has no such column."""
     if column not in data.numbers or not (data[column] > 0.0).any():
         return None
     return data.rows(data[column] > 0.0)
-
-
-def _labels(data: Measurements) -> Mapping[str, NDArray[np.str_]]:
-    return {"frequency, MHz": _plain(data["Frequency A15"]), "workload": data.texts["Workload Name"]}
 
 
 def _plain(values: NDArray[np.float64]) -> NDArray[np.str_]:

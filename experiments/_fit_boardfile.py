@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,7 +37,7 @@ class Told:
 
     heading: str
     owner: str = ""
-    values: Mapping[str, str]
+    values: Mapping[str, float | str]  # a text stands as it is
     what: str
     errors: str  # of the errors held back, those that begin so
 
@@ -69,83 +69,39 @@ def _told(name: str, section: Section, shipped: BoardModel) -> list[Told]:
     """What a section tells of its board, in the words of a board file."""
     match section.model:
         case PowerModel() as m:
-            values = {
-                "cluster_nf": _number(m.cluster_nf),
-                "background_nf": _number(m.class_integer_nf),
-                "leak_a": _number(m.leak_a),
-                "leak_per_v": _given(m.leak_per_v),
-                "leak_activation_k": _given(m.leak_activation_k),
-            }
-            return [_unit("a15", values, "clock, busy cores (class integer) and leakage of this rail")]
+            values: dict[str, float | str] = {"cluster_nf": m.cluster_nf, "background_nf": m.class_integer_nf}
+            values |= {"leak_a": m.leak_a, "leak_per_v": _given(m.leak_per_v)}
+            values |= {"leak_activation_k": _given(m.leak_activation_k)}
+            return [_unit("a15", "clock, busy cores (class integer) and leakage of this rail", values)]
         case SupplyModel() as m:
-            values = {
-                "leak_a": _number(m.leak_a),
-                "leak_per_v": _given(m.leak_per_v),
-                "leak_per_k": _given(m.leak_per_k),
-            }
-            return [_unit("a57", values, "leakage of this rail")]
+            values = {"leak_a": m.leak_a, "leak_per_v": _given(m.leak_per_v), "leak_per_k": _given(m.leak_per_k)}
+            return [_unit("a57", "leakage of this rail", values)]
         case UnitPower() as m:
-            values = {
-                "cluster_nf": _number(m.cluster_nf),
-                "background_nf": _number(m.background_nf),
-                "leak_a": _number(m.leak_a),
-            }
-            told = _unit(name.removeprefix("power_"), values, "clock, busy cores and leakage of this rail")
-            return [replace(told, errors="power_")]
+            what = "clock, busy cores and leakage of this rail"
+            return [_unit(name.removeprefix("power_"), what, asdict(m), "power_")]
         case GpuModel() as m:
             warmer = math.exp(LEAK_PER_K * (50.0 - GPU_STILL_C))
-            values = {
-                "cluster_nf": _number(GPU_SHARE * m.clocks_on_nf),
-                "background_nf": _number(GPU_SHARE * m.class_streaming_nf),
-                "leak_a": _number(GPU_SHARE * m.static_w_per_v * warmer),
-            }
+            whole = {"cluster_nf": m.clocks_on_nf, "background_nf": m.class_streaming_nf}
+            whole |= {"leak_a": m.static_w_per_v * warmer}
             what = "clocks, streaming programs and leakage, each half of a TX1's, whose the errors are"
-            return [_unit("gpu", values, what)]
+            return [_unit("gpu", what, {key: GPU_SHARE * value for key, value in whole.items()})]
         case VoltageModel() as m:
-            told = Told(
-                heading="[[clock]]",
-                owner="a15",
-                values={"volts": _volts(shipped.spec.clock("a15"), m)},
-                what=f"mean of the rail to {m.mhz[-1]:g} MHz, rising above as before (M)",
-                errors="volts_",
-            )
-            return [told]
+            what = f"mean of the rail to {m.mhz[-1]:g} MHz, rising above as before (M)"
+            values = {"volts": _volts(shipped.spec.clock("a15"), m)}
+            return [Told(heading="[[clock]]", owner="a15", values=values, what=what, errors="volts_")]
         case MemoryModel() as m:
-            values = {"base_w": _number(m.base_w), "w_per_gbps": _number(m.w_per_gbps)}
-            told = Told(
-                heading="[[rail]]",
-                owner="mem",
-                values=values,
-                what="bus accesses of the A15 cores, 16 bytes each",
-                errors="mem_",
-            )
-            return [told]
+            what = "bus accesses of the A15 cores, 16 bytes each"
+            return [Told(heading="[[rail]]", owner="mem", values=asdict(m), what=what, errors="mem_")]
         case IdleModel() as m:
-            values = {"base_w": _number(m.base_w), "per_k": _number(m.per_k)}
-            told = Told(
-                heading="[[rail]]",
-                owner="gpu",
-                values=values,
-                what="idle, by the A15's temperature",
-                errors="idle_gpu_",
-            )
-            return [told]
+            what = "idle, by the A15's temperature"
+            return [Told(heading="[[rail]]", owner="gpu", values=asdict(m), what=what, errors="idle_gpu_")]
         case ContentionModel() as m:
-            told = Told(
-                heading="[contention]",
-                values={"stall_stretch": _number(m.stall_stretch)},
-                what=(
-                    f"x (memory-bound share) ** {m.stall_power:g}, per busy core beside, or per half ceiling of traffic"
-                ),
-                errors="contention_",
-            )
-            ceiling = {"mem_ceiling_gbps": _number(m.ceiling_gbps)}
+            law = f"x (memory-bound share) ** {m.stall_power:g}, per busy core beside, or per half ceiling of traffic"
+            most = "traffic of copies together, at most; errors are those of their slow-downs"
+            stretch = {"stall_stretch": m.stall_stretch}
             return [
-                told,
-                replace(
-                    _unit("a15", ceiling, "traffic of copies together, at most; errors are those of their slow-downs"),
-                    errors="contention_",
-                ),
+                Told(heading="[contention]", values=stretch, what=law, errors="contention_"),
+                _unit("a15", most, {"mem_ceiling_gbps": m.ceiling_gbps}, "contention_"),
             ]
         case HeatModel() as m:
             regime = {
@@ -155,25 +111,16 @@ def _told(name: str, section: Section, shipped: BoardModel) -> list[Told]:
                 "spot_k_per_w": _number(m.core_k_per_w),
             }
             full = ", ".join(f"{key} = {value}" for key, value in regime.items())
-            told = Told(
-                heading="[thermal]",
-                values={"fan_full": f"{{ {full} }}", "spot_unit": '"a15"', "spot_nf": _number(m.core_nf)},
-                what="power to the hottest sensor, fan full on; ambients were inferred, so no offset",
-                errors="temp_",
-            )
-            return [told]
+            values = {"fan_full": f"{{ {full} }}", "spot_unit": '"a15"', "spot_nf": m.core_nf}
+            what = "power to the hottest sensor, fan full on; ambients were inferred, so no offset"
+            return [Told(heading="[thermal]", values=values, what=what, errors="temp_")]
         case LatencyLaw() as m:
-            fitted = {"mac_cycles": m.mac_cycles, "activation_cycles": m.activation_cycles}
-            fitted |= {"parallel": m.parallel} if m.layer_cycles else {"layer_s": m.layer_s}  # of a CPU, of a GPU
-            fitted |= {"weights_gbps": m.weights_gbps}
-            told = Told(
-                heading="[unit.latency]",
-                owner=name.removeprefix("latency_"),
-                values={key: _number(value) for key, value in fitted.items()},
-                what="ncnn on single precision models, docs/LATENCY.md",
-                errors="latency_",
-            )
-            return [told]
+            values = {"mac_cycles": m.mac_cycles, "activation_cycles": m.activation_cycles}
+            values |= {"parallel": m.parallel} if m.layer_cycles else {"layer_s": m.layer_s}  # of a CPU, of a GPU
+            values |= {"weights_gbps": m.weights_gbps}
+            unit = name.removeprefix("latency_")
+            what = "ncnn on single precision models, docs/LATENCY.md"
+            return [Told(heading="[unit.latency]", owner=unit, values=values, what=what, errors="latency_")]
 
 
 def _volts(clock: Clock, model: VoltageModel) -> str:
@@ -185,9 +132,9 @@ def _volts(clock: Clock, model: VoltageModel) -> str:
     return f"[{', '.join(f'{v:.3f}' for v in volts)}]"
 
 
-def _unit(unit: str, values: Mapping[str, str], what: str) -> Told:
+def _unit(unit: str, what: str, values: Mapping[str, float | str], errors: str = "class_") -> Told:
     """What the power of a rail tells of its unit."""
-    return Told(heading="[[unit]]", owner=unit, values=values, what=what, errors="class_")
+    return Told(heading="[[unit]]", owner=unit, values=values, what=what, errors=errors)
 
 
 def _put(path: Path, lines: list[str], name: str, section: Section) -> None:
@@ -206,7 +153,8 @@ def _put_table(path: Path, lines: list[str], told: Told, origin: Origin) -> None
         f"errors on what was held back: {', '.join(held_back)}",
     ]
     table = lines[start:end]
-    at = min(_replace(table, key, value) for key, value in told.values.items())
+    texts = {key: v if isinstance(v, str) else _number(v) for key, v in told.values.items()}
+    at = min(_replace(table, key, text) for key, text in texts.items())
     table[at:at] = ["# " + "".join(c if c.isprintable() else "?" for c in line) for line in note]
     lines[start:end] = table
 

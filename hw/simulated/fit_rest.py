@@ -45,15 +45,20 @@ class IdleModel:
 
 def fit_volts(data: Measurements, seen: B) -> VoltageModel:
     """The model for the `seen` rows, (rows,)."""
-    mhz, volts = data["Frequency A15"][seen], data["Voltage A15"][seen]
+    mhz, measured = data["Frequency A15"][seen], data["Voltage A15"][seen]
     clocks = [float(clock) for clock in np.unique(mhz)]
-    return VoltageModel(mhz=tuple(clocks), volts=tuple(float(volts[mhz == clock].mean()) for clock in clocks))
+    return VoltageModel(mhz=tuple(clocks), volts=tuple(float(measured[mhz == clock].mean()) for clock in clocks))
 
 
 def volts_at(mhz: F, model: VoltageModel) -> F:
     """Volts at these clocks, (rows,); beyond the model's ends those of the end."""
-    volts: F = np.interp(mhz, model.mhz, model.volts)
-    return volts
+    between: F = np.interp(mhz, model.mhz, model.volts)
+    return between
+
+
+def volts(data: Measurements, model: VoltageModel) -> F:
+    """Volts of the rail, (rows,)."""
+    return volts_at(data["Frequency A15"], model)
 
 
 def gbps(data: Measurements) -> F:
