@@ -86,8 +86,9 @@ def _plain(values: NDArray[np.float64]) -> NDArray[np.str_]:
 
 
 def fit_beside(path: Path, on_fold: OnFold) -> list[Fitted]:
-    """The laws of what the file can tell of; InputError for a file that is no such measurement."""
-    return [fit_held_back(law, path, on_fold) for law in _laws(path)]
+    """The laws of what two names or more tell of; InputError for a file that is no such measurement."""
+    laws = [law for law in _laws(path) if len(np.unique(law.labels[law.by])) > 1]
+    return [fit_held_back(law, path, on_fold) for law in laws]
 
 
 def judge_beside(path: Path, models: Mapping[str, Model]) -> list[Result]:

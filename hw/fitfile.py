@@ -167,7 +167,11 @@ def _build(kind: type[T], path: Path, where: str, table: object) -> T:
     for key in types:
         if key not in values:
             raise InputError.at(path, f"missing key in [{where}]", column=key)
-    return kind(**{key: _value(path, where, key, values[key], types[key]) for key in types})
+    found = {key: _value(path, where, key, values[key], types[key]) for key in types}
+    try:
+        return kind(**found)
+    except InputError as error:
+        raise InputError.at(path, f"[{where}], {error}") from None
 
 
 def _value(path: Path, where: str, key: str, value: object, kind: str) -> object:

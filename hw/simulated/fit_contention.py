@@ -99,7 +99,7 @@ def fit_contention(data: Copies, seen: B, power: float = physics.STALL_POWER) ->
     mean = np.array([each.mean() for each in off])
     mean[over > max(1.0, over.min())] = np.inf
     # the most at each clock; below half the top clock it is the clock that bounds it
-    clocks = [mhz for mhz in np.unique(data.mhz[seen]) if 2 * mhz >= data.mhz.max()]
+    clocks = [mhz for mhz in np.unique(data.mhz[seen]) if 2 * mhz >= data.mhz[seen].max()]
     most = [data.gbps[seen & (data.mhz == mhz)].max() for mhz in clocks]
     return ContentionModel(
         stall_stretch=float(STRETCHES[mean.argmin()]), ceiling_gbps=float(np.median(most)), stall_power=power

@@ -8,9 +8,11 @@ is the one the simulator has.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
+from hw.errors import InputError
 from hw.measured import Measurements
 from hw.simulated.fit import B, F, fit_relative
 from hw.simulated.fit_power import BUS, CORES
@@ -21,10 +23,14 @@ REFERENCE_C = 50.0
 
 @dataclass(frozen=True, kw_only=True)
 class VoltageModel:
-    """Volts of a clock, at least two of them in rising order."""
+    """Volts of a clock. InputError where frequencies do not rise, or are not as many as volts."""
 
     mhz: tuple[float, ...]
     volts: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mhz) != len(self.volts) or any(low >= high for low, high in pairwise(self.mhz)):
+            raise InputError("mhz and volts are no table; rising frequencies, and as many volts")
 
 
 @dataclass(frozen=True, kw_only=True)

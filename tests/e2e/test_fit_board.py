@@ -154,6 +154,11 @@ def test_runs_with_more_columns_and_copies_tell_of_more(
     assert "mem_mape" not in json.loads(errors.read_text()) and "Memory rail" not in capsys.readouterr().out
     run(monkeypatch, "--board", "xu3", "--powmon", few, "--judge", "--json", errors)
     assert "contention_mape" not in json.loads(errors.read_text())
+    # of one program alone nothing can be held back: the rest is fitted all the same
+    one = [cells for cells in powmon_of_more() if cells["Workload Name"] == "w0" or cells["Core Mask"].count(":") == 0]
+    run(monkeypatch, "--board", "xu3", "--powmon", write(tmp_path / "one.csv", one), "--out", tmp_path / "one")
+    fitted = load_fit(tmp_path / "one/xu3.fit.toml")[1]
+    assert fitted["a15"].origin.data == "one.csv" != fitted["contention"].origin.data
     busy = [cells | {"Power GPU": "1.5", "Power Memory": "0"} for cells in powmon_of_more()]
     run(monkeypatch, "--board", "xu3", "--powmon", write(tmp_path / "busy.csv", busy), "--judge", "--json", errors)
     assert set(json.loads(errors.read_text())) & {"mem_mape", "idle_gpu_mape", "contention_mape"} == {"contention_mape"}

@@ -351,6 +351,8 @@ def test_the_shipped_fits_read_back_as_written() -> None:
         ('data = "', 'data = 3 # "', r"'data', value 3: not a text"),
         ("volts = [", "volts = 0.9 # [", r"'volts', value 0\.9: not a list in \[volts\]; numbers in brackets"),
         ("volts = [", 'volts = ["high", ', r"'volts', value 'high': not a number"),
+        ("volts = [", "volts = [0.9, ", r"\[volts\], mhz and volts are no table; rising frequencies, and as many"),
+        ("mhz = [200, 400", "mhz = [400, 200", r"\[volts\], mhz and volts are no table"),
         ("[heat]", "[heat", r"not a TOML file"),
     ],
 )
