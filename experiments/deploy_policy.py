@@ -22,7 +22,7 @@ from hw.boardmodel import BoardModel
 from hw.catalog import BACKENDS, HOST, find_model, open_board
 from hw.errors import InputError
 from hw.profile import open_profile
-from hw.real.quota import remove_left
+from hw.real.cgroup import remove_left
 from hw.real.state import BOOT_ID, SavedState, rescue
 from hw.real.sysfs import Sysfs
 from hw.real.tree import FIRST_GOVERNOR

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw.errors import PowerbandError, Refused
+from hw.real.cgroup import remove_group
 from hw.real.sysfs import Sysfs
 
 CLONE = Path(__file__).resolve().parents[2]  # where our packages lie
@@ -110,8 +111,6 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _remove(root: str, group: str) -> int:
-    from hw.real.quota import remove_group  # here: that module stands on this one
-
     while not _closed(None):
         pass
     for _ in range(round(5 * ENDING_S / POLL_S)):

@@ -10,20 +10,17 @@ them, frames of 10 ms with pauses up to 27 % less.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from hw.errors import BoardError, Flaky, Missing, Refused
+from hw.errors import Flaky, Missing, Refused
+from hw.real.cgroup import PREFIX, hierarchy, make_folder, remove_group, remove_left
 from hw.real.guard import start_remover
 from hw.real.sysfs import MICROSECOND, Sysfs, kernel_text
 
-CGROUP = "sys/fs/cgroup"
-V1 = (f"{CGROUP}/cpu", f"{CGROUP}/cpu,cpuacct", f"{CGROUP}/cpuacct,cpu")
-PREFIX = "powerband-"
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 PERIOD_S = 5e-3  # the kernel takes no quota below 1 ms: the lowest share of one core is that
 FULL_PERIODS = 5  # a frame that lasts so many at full speed is slowed in proportion, within 5 % (measured)
@@ -41,7 +38,7 @@ class QuotaClock:
         `nominal_hz`: what the full share is called.
         """
         self._sysfs = sysfs
-        self.kind, self._parent = _hierarchy(sysfs)
+        self.kind, self._parent = hierarchy(sysfs)
         self._group = f"{self._parent}/{PREFIX}{os.getpid()}"
         self.freqs_hz = tuple(share * nominal_hz for share in SHARES)
         self._nominal_hz, self._share, self._cores = nominal_hz, 1.0, 1
@@ -100,7 +97,7 @@ class QuotaClock:
         remove_left(self._sysfs)
         folder = self._sysfs.path(self._group)
         try:
-            _mkdir(folder)
+            make_folder(folder)
         except FileExistsError:
             pass
         except OSError as error:
@@ -189,80 +186,3 @@ class QuotaClock:
             return float(period) * MICROSECOND, math.inf if quota == "max" else float(quota) * MICROSECOND
         quota_s = self._sysfs.number(self._file, MICROSECOND)
         return self._sysfs.number(f"{self._group}/cpu.cfs_period_us", MICROSECOND), math.inf if quota_s < 0 else quota_s
-
-
-def remove_group(sysfs: Sysfs, group: str) -> None:
-    """Remove a group of ours; its processes move up, and where they may not they are ended.
-
-    Nothing happens where there is no such group. Raises Flaky where it stays.
-    """
-    procs = f"{group}/cgroup.procs"
-    for _ in range(3):
-        try:
-            pids = sysfs.read(procs).split()
-        except BoardError:
-            pids = []
-        for pid in pids:
-            try:
-                sysfs.write(f"{group.rpartition('/')[0]}/cgroup.procs", pid)
-            except BoardError:
-                with contextlib.suppress(OSError, ValueError):
-                    os.kill(int(pid), 9)
-        try:
-            _rmdir(sysfs.path(group))
-            return
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return
-            problem = error.strerror
-    raise Flaky(f"{sysfs.path(group)}: this cgroup cannot be removed: {problem}")
-
-
-def remove_left(sysfs: Sysfs) -> list[str]:
-    """Remove the groups of controllers that are dead; their paths. Nothing else is touched, nothing is raised."""
-    gone = []
-    for group in [g for parent in (*V1, CGROUP, *_own(sysfs)) for g in sysfs.find(f"{parent}/{PREFIX}*")]:
-        pid = group.rpartition(PREFIX)[2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            with contextlib.suppress(Flaky):
-                remove_group(sysfs, group)
-                gone.append(group)
-    return gone
-
-
-def _hierarchy(sysfs: Sysfs) -> tuple[str, str]:
-    """Version and the folder in which a group limits CPU time; Missing where there is none."""
-    controllers = f"{CGROUP}/cgroup.controllers"
-    if sysfs.exists(controllers) and "cpu" in sysfs.read(controllers).split():
-        for parent in (CGROUP, *_own(sysfs)):
-            handed_on = f"{parent}/cgroup.subtree_control"
-            if sysfs.exists(handed_on) and "cpu" in sysfs.read(handed_on).split() and _writable(sysfs, parent):
-                return "v2", parent
-        return "v2", CGROUP
-    for parent in V1:
-        if sysfs.exists(f"{parent}/cgroup.procs"):
-            return "v1", parent
-    raise Missing(f"{sysfs.path(CGROUP)}: no cgroup of this machine limits CPU time")
-
-
-def _own(sysfs: Sysfs) -> list[str]:
-    """Where this process's own v2 group and those above it lie, innermost first, without the root."""
-    try:
-        lines = sysfs.read("proc/self/cgroup").splitlines()
-    except BoardError:
-        return []
-    own = next((line.partition("::")[2].strip("/") for line in lines if line.startswith("0::")), "")
-    parts = own.split("/") if own else []
-    return [f"{CGROUP}/{'/'.join(parts[:n])}" for n in range(len(parts), 0, -1)]
-
-
-def _writable(sysfs: Sysfs, folder: str) -> bool:
-    return os.access(sysfs.path(folder), os.W_OK)
-
-
-def _mkdir(path: Path) -> None:
-    path.mkdir()
-
-
-def _rmdir(path: Path) -> None:
-    path.rmdir()

@@ -13,7 +13,7 @@ from hw.check import check_spec, check_telemetry
 from hw.errors import BoardError, InputError, Missing, Refused
 from hw.modelled import model_profile
 from hw.profile import save_profile
-from hw.real import quota
+from hw.real.cgroup import remove_left
 from hw.real.host import HostBoard, open_host
 from hw.real.hostclocks import FixedClock, Together
 from hw.real.hostfile import find_clock, host_model, host_text
@@ -197,7 +197,7 @@ def test_a_flight_on_a_quota(tmp_path: Path) -> None:
     group = Path("/") / str(board._clock.record()["path"])
     flown(board, (model.spec.clocks[0].freqs_hz[0], model.spec.clocks[0].freqs_hz[-1]))
     assert not group.exists()
-    assert quota.remove_left(Sysfs("/")) is not None
+    assert remove_left(Sysfs("/")) is not None
 
 
 def _file(folder: Path, clock: str) -> Path:

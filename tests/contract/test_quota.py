@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from hw.errors import BoardError, Flaky, Missing, Refused
-from hw.real import guard, quota
-from hw.real.quota import CGROUP, PERIOD_S, QuotaClock, remove_left
+from hw.real import cgroup, guard, quota
+from hw.real.cgroup import CGROUP, remove_left
+from hw.real.quota import PERIOD_S, QuotaClock
 from hw.real.sysfs import Sysfs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,8 +48,8 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
             (path / name).unlink()
         path.rmdir()
 
-    monkeypatch.setattr(quota, "_mkdir", make)
-    monkeypatch.setattr(quota, "_rmdir", remove)
+    monkeypatch.setattr(quota, "make_folder", make)
+    monkeypatch.setattr(cgroup, "remove_folder", remove)
     monkeypatch.setattr(quota, "start_remover", lambda sysfs, group: guard.start_python(["-c", "input()"]))
     return tmp_path
 
@@ -111,7 +112,7 @@ def test_groups_of_the_dead_are_removed(tree: Path) -> None:
     clock = QuotaClock(Sysfs(tree), 1e9)
     parent = (tree / clock.record()["path"]).parent
     for name in (f"powerband-{DEAD}", "powerband-mine", f"powerband-{os.getppid()}", "somebody"):
-        quota._mkdir(parent / name)
+        quota.make_folder(parent / name)
     assert remove_left(Sysfs(tree)) == [f"{parent.relative_to(tree)}/powerband-{DEAD}"]
     assert sorted(p.name for p in parent.iterdir() if p.is_dir()) == sorted(
         ["powerband-mine", f"powerband-{os.getppid()}", "somebody"]
@@ -122,7 +123,7 @@ def test_no_permission(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(quota, "_mkdir", refuse)
+    monkeypatch.setattr(quota, "make_folder", refuse)
     clock = QuotaClock(Sysfs(tree), 1e9)
     with pytest.raises(Refused, match=r"no cgroup can be made there: Permission denied; run as root"):
         clock.take(0.0, 1e9)
@@ -130,8 +131,8 @@ def test_no_permission(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kernel_without_bandwidth_control(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quota, "_mkdir", lambda path: path.mkdir())
-    monkeypatch.setattr(quota, "_rmdir", lambda path: path.rmdir())
+    monkeypatch.setattr(quota, "make_folder", lambda path: path.mkdir())
+    monkeypatch.setattr(cgroup, "remove_folder", lambda path: path.rmdir())
     clock = QuotaClock(Sysfs(tree), 1e9)
     with pytest.raises(Missing, match=r"a group has no CPU quota here"):
         clock.take(0.0, 1e9)
