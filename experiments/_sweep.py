@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hw.errors import Flaky, InputError
-from hw.profile import Key
+from hw.profiletable import Key
 from hw.real.board import LinuxBoard
 from hw.real.worker import ProcessWorker
 from hw.types import BoardSpec, Demand, Knobs, OperatingPoint, Telemetry

@@ -20,7 +20,8 @@ import numpy as np
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel
 from hw.errors import InputError, PowerbandError
-from hw.profile import grid, profile_path, save_profile
+from hw.profile import profile_path, save_profile
+from hw.profiletable import grid
 from hw.types import OperatingPoint, Profile, Rung
 
 Rows = dict[float, tuple[float, float, float]]  # GHz -> (s, W, J)

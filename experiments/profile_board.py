@@ -24,7 +24,8 @@ from experiments._sweep import BUSY_SHARE, Effort, Journal, Sample, Sweep, opera
 from hw.boardfile import load_board
 from hw.errors import InputError
 from hw.files import read_text
-from hw.profile import Key, grid, load_profile, save_profile
+from hw.profile import load_profile, save_profile
+from hw.profiletable import Key, grid
 from hw.real.quota import FULL_PERIODS, PERIOD_S
 from hw.real.sensors import check_present
 from hw.real.sysfs import Sysfs

@@ -8,7 +8,7 @@ from hw.boardmodel import BoardModel, UnitModel
 from hw.errors import InputError
 from hw.ladderfile import LADDER_FILE, find_ladder, ladder_names, read_ladder
 from hw.latency import LatencyLaw, Work
-from hw.profile import grid, with_checksum
+from hw.profiletable import grid, with_checksum
 from hw.types import OperatingPoint, Profile
 
 HOW = (

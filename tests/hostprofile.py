@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from hw.boardfile import load_board
-from hw.profile import grid
+from hw.profiletable import grid
 from hw.types import OperatingPoint, Profile, Rung
 
 

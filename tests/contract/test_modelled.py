@@ -19,7 +19,8 @@ from hw.check import check_board, check_spec
 from hw.errors import InputError
 from hw.ladderfile import LADDER_FILE, PARAM_FILE, ZOO, ladder_names, read_ladder
 from hw.modelled import model_profile
-from hw.profile import grid, load_profile, open_profile, save_profile
+from hw.profile import load_profile, open_profile, save_profile
+from hw.profiletable import grid
 from hw.types import OperatingPoint, Profile
 
 every = pytest.mark.parametrize(("board", "ladder"), [(b, name) for b in board_names() for name in ladder_names()])

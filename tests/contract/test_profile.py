@@ -15,7 +15,8 @@ import pytest
 from experiments.make_paper_profile import TABLE, build_profile
 from hw.boardfile import load_board
 from hw.errors import InputError
-from hw.profile import columns, grid, load_profile, open_profile, pareto_front, profile_path, save_profile
+from hw.profile import load_profile, open_profile, pareto_front, profile_path, save_profile
+from hw.profiletable import columns, grid
 from hw.types import BoardSpec, Clock, OperatingPoint, Profile, Rung, Unit
 
 SPEC = BoardSpec(
