@@ -51,8 +51,8 @@ A measurement file is a CSV with at least these columns; power is predicted from
 --powmon, one row per run: Workload Name, Core Mask (one per copy, set apart by colons), Frequency A15 (MHz), Voltage
 A15 (V), Power A15 (W), Average Temperature A15 (deg C), and per second, as the mean of the cluster's four cores:
 Average A15 CycleCount and Average A15 Event 0x1b (instructions speculated), 0x73 (integer), 0x14 (instruction cache
-accesses), 0x50 (level 2 loads), 0x6a (unaligned), 0x19 (bus accesses). Where they are there, Power Memory and Power GPU
-(W, the GPU idle) tell of these rails, and programs of one core that ran alone and as several copies of contention.
+accesses), 0x50 (level 2 loads), 0x6a (unaligned), 0x19 (bus accesses). Where they are there, Power Memory and Power
+GPU (W, idle) tell of these rails, and programs of one core that ran alone and as several copies of contention.
 
 --traces, samples of runs: run (a name; runs named cBench... are left aside, their fan switches on its own), t_s,
 f_a15_mhz, T_cpu0, T_cpu4, T_gpu (deg C), P_a15, P_a7, P_gpu, P_mem (W). Of the temperatures the prediction sees
@@ -67,8 +67,8 @@ two multiprocessors: the Nano's board file gets half.
 --power, of any board, one row per run: unit (as the board file calls it), workload (a name), mhz, temp_c, busy (cores;
 of a GPU the share of time it is busy), watts (of the unit's rail), and volts where they were measured.
 
---ncnn, one row per timing of a network of ncnn's benchmark: board (its name in ncnn's tables), num_threads, gpu_device
-(-1: the CPU), model, min_ms.
+--ncnn, one row per timing of a network of ncnn's benchmark: board (its name in ncnn's tables), num_threads,
+gpu_device (-1: the CPU), model, min_ms.
 """
 
 
