@@ -65,7 +65,8 @@ l2_read_bytes, l2_write_bytes; and, where it is there, class (arithmetic, stream
 two multiprocessors: the Nano's board file gets half.
 
 --power, of any board, one row per run: unit (as the board file calls it), workload (a name), mhz, temp_c, busy (cores;
-of a GPU the share of time it is busy), watts (of the unit's rail), and volts where they were measured.
+of a GPU the share of time it is busy), watts (of the unit's rail, powered all the time), and volts where they were
+measured.
 
 --ncnn, one row per timing of a network of ncnn's benchmark: board (its name in ncnn's tables), num_threads,
 gpu_device (-1: the CPU), model, min_ms.
