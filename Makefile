@@ -18,7 +18,7 @@ train: setup
 	$(PY) experiments/train_agent.py --board $(BOARD)
 
 test: check
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadgroup
 
 check: setup
 	.venv/bin/ruff check .
