@@ -218,7 +218,7 @@ def lines_in(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[Any], limit_s: float = 180.0) -> None:
+def wait_for(what: Callable[[], bool], process: subprocess.Popen[Any], limit_s: float = 400.0) -> None:
     end_s = time.monotonic() + limit_s
     while not what():
         assert process.poll() is None and time.monotonic() < end_s
