@@ -26,8 +26,8 @@ from hw.simulated.fit_rest import gbps
 # each other; with less it waits for something else than its core, and its copies are not beside each other.
 ONE_CORE = (0.8, 1.1)
 STRETCHES = np.arange(0.0, 2.0, 0.0005)
-# Relative errors at the highest clock, of programs whose slow-downs were published as a table; those that wait for
-# memory by their counters or by their making may err by more.
+# Relative errors at the highest clock that are wanted of ten programs (docs/FIDELITY.md): 10 % of compute, 20 % of what
+# waits for memory by its counters or by its making.
 WANTED: Mapping[str, float] = {
     **dict.fromkeys(("bitcount", "neon_mul", "ispell", "typeset", "gcc", "dijkstra"), 0.10),
     **dict.fromkeys(("par_mem", "cstm_bmp", "bw_mem_rd", "bw_mem_wr"), 0.20),
