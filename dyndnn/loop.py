@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from dyndnn.files import atomic_write_text
 from dyndnn.machine import describe, has_bfloat16, versions
 from dyndnn.netconfig import macs, weight_count
 from dyndnn.nets import DynamicNet
+from dyndnn.parts import Parts
 from dyndnn.passes import accuracies, settle
 from dyndnn.schemes import Losses, Stage, hold, parameters, plan_epoch, stages
 from dyndnn.train_config import MIRRORS, TrainConfig
@@ -89,6 +91,7 @@ class Run:
         self.optimiser: torch.optim.Optimizer = torch.optim.SGD(net.parameters())
         self.hold: Callable[[], None] = lambda: None
         self.average: dict[str, Tensor] = {}
+        self.parts = Parts(net, 1, device)
         self.loss = math.nan
         self.record = record | {
             "config": config.to_json(),
@@ -101,8 +104,9 @@ class Run:
         self.writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=len(record["curve"]) + 1)
 
     def close(self) -> None:
-        """Let go of the event file."""
+        """Let go of the event file and of threads."""
         self.writer.close()
+        self.parts.close()
 
     def fit(self, found: Checkpoint | None) -> None:
         """All stages that are left, from what `found` says where a run is taken up again."""
@@ -133,6 +137,8 @@ class Run:
             momentum=config.momentum,
             nesterov=config.momentum > 0,
         )
+        self.parts.close()
+        self.parts = Parts(net, config.parts, self.device)
         state = net.state_dict()
         self.average = {n: t.clone() for n, t in state.items() if t.is_floating_point()} if config.ema else {}
         if found is not None:
@@ -143,24 +149,20 @@ class Run:
                 self.average[name].copy_(found.average[name])
 
     def _epoch(self, stage: Stage, epoch: int) -> None:
-        config, net = self.config, self.net
+        config = self.config
         rng = self._rng(stage, epoch)
         plan = plan_epoch(config, stage, epoch, self.steps)
         start_s = time.monotonic()
         total, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        net.train()
+        self.parts.train()
         for step, (x, y) in enumerate(self.training.shuffled(config.batch, self.augment, rng)):
             rate, alone = self._rate(stage, epoch, step), self._alone(stage, epoch, step)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.optimiser.zero_grad(set_to_none=True)
-            taught = self._taught(x)
-            with self._autocast():
-                for k, (loss, logits) in enumerate(self.losses(net, x, y, plan[step], taught, alone)):
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    if not k:
-                        total += loss.detach()
-                        right += (logits.detach().argmax(1) == y).sum()
+            loss, found = self.parts.step(partial(self._learn, plan[step], alone), x, y, self._taught(x))
+            total += loss
+            right += found
             self.optimiser.step()
             self.hold()
             self._add_to_average()
@@ -184,6 +186,19 @@ class Run:
             row |= self._test(tuple(k - 1 for k in row["rungs"]))
         self.record["curve"].append(row)
         self._log(row)
+
+    def _learn(
+        self, rungs: tuple[int, ...], alone: bool, net: DynamicNet, x: Tensor, y: Tensor, taught: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of the largest of `rungs` and how many images it has right; gradients of all are left in `net`."""
+        first: tuple[Tensor, Tensor] | None = None
+        with self._autocast():
+            for loss, logits in self.losses(net, x, y, rungs, taught, alone):
+                loss.backward()  # type: ignore[no-untyped-call]
+                if first is None:
+                    first = loss.detach(), (logits.detach().argmax(1) == y).sum()
+        assert first is not None
+        return first
 
     def _end(self, stage: Stage) -> None:
         """The stage's last epoch is over: the average takes its place, statistics settle, rungs are tested."""

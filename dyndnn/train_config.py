@@ -54,6 +54,8 @@ class TrainConfig:
     """per group (incremental), per rung (multi_path), or of the one run; one number serves for all"""
     batch: int = 256
     """images per step"""
+    parts: int = 1
+    """into which a step's images are split, each with batch statistics of its own; side by side on as many cores"""
     learning_rate: float = 0.2
     """at the peak of the cycle: up in a line, down in a half cosine"""
     warmup: float = 0.15
@@ -129,6 +131,7 @@ class TrainConfig:
         for name, low, high in (
             ("blocks", 1, 32),
             ("batch", 2, 2**20),
+            ("parts", 1, 256),
             ("learning_rate", 0.0, 100.0),
             ("warmup", 0.0, 1.0),
             ("momentum", 0.0, 0.9999),
@@ -156,6 +159,10 @@ class TrainConfig:
             if not isinstance(value, int if whole else int | float) or not low <= value <= high:
                 what = "a whole number" if whole else "a number"
                 raise NetworkError.at(name, "out of range", value=value, want=f"{what} from {low:g} to {high:g}")
+        if self.batch < 2 * self.parts:
+            raise NetworkError.at(
+                "parts", "too many", value=self.parts, want=f"at most {self.batch // 2}: half a batch"
+            )
         if not self.epochs or not all(type(n) is int and n >= 1 for n in self.epochs):
             raise NetworkError.at("epochs", "no counts", value=self.epochs, want="at least 1 each")
         if not self.shares or not all(math.isfinite(s) and 0 < s <= 1 for s in self.shares):
@@ -208,8 +215,10 @@ _RESNET20: dict[str, Any] = {
     "learning_rate": 0.4,
     "weight_decay": 2.5e-4,  # it underfits
     "epochs": (100,),
+    "parts": 2,
+    "head": "own",
 }
-_SINGLE: dict[str, Any] = {"scheme": "single_path", "turns": (1, 1, 1, 3)}  # the largest in every second step
+_SINGLE: dict[str, Any] = {"scheme": "single_path", "turns": (7, 2, 1, 5)}  # the smallest gains least by sharing
 _DENSE: dict[str, Any] = {"connectivity": "slimmable"}
 _SMALL_STEPS: dict[str, Any] = {"batch": 128, "learning_rate": 0.1}
 _VARIED: dict[str, Any] = {"cutout": 8, "label_smoothing": 0.05}
