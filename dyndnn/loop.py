@@ -30,9 +30,10 @@ from dyndnn.files import atomic_write_text
 from dyndnn.machine import describe, has_bfloat16, versions
 from dyndnn.netconfig import macs, weight_count
 from dyndnn.nets import DynamicNet
+from dyndnn.optimiser import remembered, remind, set_rate, stage_optimiser
 from dyndnn.parts import Parts
 from dyndnn.passes import accuracies, settle
-from dyndnn.schemes import Losses, Stage, hold, parameters, plan_epoch, stages
+from dyndnn.schemes import Losses, Stage, hold, plan_epoch, stages
 from dyndnn.train_config import MIRRORS, TrainConfig
 
 TRAINING = "training.json"
@@ -128,23 +129,13 @@ class Run:
         config, net = self.config, self.net
         net.freeze_upto(stage.frozen)
         self.hold = hold(net, stage.frozen)
-        seen = parameters(net, config, stage)
-        decaying = [p for p in seen if p.ndim > 1]
-        others = [p for p in seen if p.ndim <= 1]  # batch norm and biases
-        self.optimiser = torch.optim.SGD(
-            [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            nesterov=config.momentum > 0,
-        )
+        self.optimiser = stage_optimiser(net, config, stage)
         self.parts.close()
         self.parts = Parts(net, config.parts, self.device)
         state = net.state_dict()
         self.average = {n: t.clone() for n, t in state.items() if t.is_floating_point()} if config.ema else {}
         if found is not None:
-            for name, parameter in net.named_parameters():
-                if name in found.momentum:
-                    self.optimiser.state[parameter]["momentum_buffer"] = found.momentum[name].to(parameter)
+            remind(net, self.optimiser, found.momentum)
             for name in self.average.keys() & found.average.keys():
                 self.average[name].copy_(found.average[name])
 
@@ -156,11 +147,10 @@ class Run:
         total, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         self.parts.train()
         for step, (x, y) in enumerate(self.training.shuffled(config.batch, self.augment, rng)):
-            rate, alone = self._rate(stage, epoch, step), self._alone(stage, epoch, step)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimiser, config, epoch * self.steps + step, stage.epochs * self.steps)
             self.optimiser.zero_grad(set_to_none=True)
-            loss, found = self.parts.step(partial(self._learn, plan[step], alone), x, y, self._taught(x))
+            learn = partial(self._learn, plan[step], self._alone(stage, epoch, step))
+            loss, found = self.parts.step(learn, x, y, self._taught(x))
             total += loss
             right += found
             self.optimiser.step()
@@ -264,15 +254,6 @@ class Run:
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
-    def _rate(self, stage: Stage, epoch: int, step: int) -> float:
-        """Of the one cycle: a line up, half a cosine down."""
-        total = stage.epochs * self.steps
-        up = self.config.warmup * total
-        now = epoch * self.steps + step + 0.5
-        if now < up:
-            return self.config.learning_rate * now / up
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * (now - up) / (total - up)))
-
     def _rng(self, stage: Stage, epoch: int) -> torch.Generator:
         seed = np.random.SeedSequence([self.config.seed, stage.index, epoch]).generate_state(1)[0]
         return torch.Generator().manual_seed(int(seed))
@@ -304,9 +285,7 @@ class Run:
         self.record["seconds"] = round(self.spent_s + time.monotonic() - self.started_s, 2)
         checkpoint = Checkpoint(self.net.config, self.record, dict(self.net.state_dict()))
         if self.record["epoch"]:  # in the middle of a stage
-            names = {parameter: name for name, parameter in self.net.named_parameters()}
-            remembered = {names[p]: s.get("momentum_buffer") for p, s in self.optimiser.state.items()}
-            checkpoint.momentum = {name: m for name, m in remembered.items() if m is not None}
+            checkpoint.momentum = remembered(self.net, self.optimiser)
             checkpoint.average = self.average
         save_checkpoint(self.folder, checkpoint)
         atomic_write_text(self.folder / TRAINING, json.dumps(self.record, indent=1) + "\n")

@@ -291,6 +291,7 @@ def test_recipes() -> None:
         ({"epochs": (0,)}, ("epochs", "at least 1")),
         ({"shares": (0.5, 1.5)}, ("shares", "1.5")),
         ({"batch": 1}, ("batch", "from 2")),
+        ({"batch": 8, "parts": 5}, ("parts", "too many", "5", "at most 4")),
         ({"learning_rate": -1.0}, ("learning_rate", "-1.0")),
         ({"learning_rate": float("nan")}, ("learning_rate", "nan")),
         ({"crop": 32}, ("crop", "31")),
