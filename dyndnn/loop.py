@@ -33,10 +33,10 @@ from dyndnn.nets import DynamicNet
 from dyndnn.optimiser import remembered, remind, set_rate, stage_optimiser
 from dyndnn.parts import Parts
 from dyndnn.passes import accuracies, settle
+from dyndnn.record import TRAINING
 from dyndnn.schemes import Losses, Stage, hold, plan_epoch, stages
 from dyndnn.train_config import MIRRORS, TrainConfig
 
-TRAINING = "training.json"
 TENSORBOARD = "tb"
 SETTLE_STEPS = 100  # batches from which a dense rung's batch-norm statistics are taken anew
 

@@ -18,6 +18,7 @@ from dyndnn.loop import Progress, Run
 from dyndnn.machine import pick_device
 from dyndnn.netconfig import NetConfig, alone
 from dyndnn.nets import DynamicNet
+from dyndnn.record import recorded_network
 from dyndnn.schemes import stages
 from dyndnn.train_config import TrainConfig
 from dyndnn.widths import Scores, channel_scores, ranked_widths, sort_channels, spread
@@ -45,11 +46,10 @@ def check_run(config: TrainConfig, out: str | Path, *, resume: bool) -> None:
     `out` may hold no run, or, with `resume`, one of the same config.
     """
     folder = Path(out)
-    for other in (config.teacher, config.widths_from):
-        if other:
-            load_checkpoint(other)
-    if not config.widths_from:
-        stages(config, config.network())
+    if config.teacher:
+        load_checkpoint(config.teacher)
+    network = config.network()
+    stages(config, _with_widths(network, config.widths_from) if config.widths_from else network)
     if not (folder / CHECKPOINT).exists():
         return
     if not resume:
@@ -157,14 +157,14 @@ def _first_net(config: TrainConfig, ranked: DynamicNet | None, data: Dataset) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         net = DynamicNet(network)
-    dense = network.connectivity == "slimmable" and network.head == "added" and config.scheme != "alone"
+    dense = network.connectivity == "slimmable" and config.scheme != "alone"
     if ranked is not None and config.warm_start and dense:
         spread(sort_channels(ranked, scores), net)
     return net
 
 
 def _with_widths(network: NetConfig, folder: str) -> NetConfig:
-    found = load_checkpoint(folder).network
+    found = recorded_network(folder)
     if found.family != network.family:
         raise NetworkError.at("widths_from", f"is a {found.family}", value=folder, want=network.family)
     return replace(network, widths=found.widths)

@@ -46,7 +46,7 @@ class TrainConfig:
     head: Head = "added"
     """logits: columns of one classifier added up, or a classifier per rung on all its features"""
     widths_from: str = ""
-    """run folder from which channels per rung and layer are taken, in place of channels, shares and plan"""
+    """run folder or ladder from which channels per rung and layer are taken, in place of channels, shares and plan"""
     rung: int = 0
     """scheme alone: the rung that is trained (0: the largest)"""
 

@@ -27,6 +27,7 @@ from dyndnn.ladder import LADDER_FILE, ZOO, Ladder, ladder_folder
 from dyndnn.netconfig import FLOAT_BYTES, NetConfig, weight_count
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Network
+from dyndnn.record import TRAINING, recorded_network
 from dyndnn.speed import (
     beside_torch_s,
     latencies_s,
@@ -39,7 +40,6 @@ from dyndnn.speed import (
 from experiments._cli import main_guard, parse
 from hw.errors import InputError
 
-TRAINING = "training.json"
 FULL = (64, 192, 384, 256, 256)  # of the papers' layout
 QUARTERS = (1, 2, 3, 4)
 BACK_TO_BACK_VISITS = 60
@@ -85,7 +85,7 @@ def main() -> int:
             names = args.ladders or tuple(sorted(p.parent.name for p in ZOO.glob(f"*/{LADDER_FILE}")))
             folders = random_ladders(Path(work)) if args.random else [ladder_folder(name) for name in names]
             alone = [alone_accuracy(folder) for folder in args.alone]
-            print(markdown([measure(folder, network_config(folder)) for folder in told(folders)], alone))
+            print(markdown([measure(folder, recorded_network(folder)) for folder in told(folders)], alone))
     except NetworkError as error:
         raise InputError(str(error)) from None
     return 0
@@ -97,20 +97,9 @@ def told(folders: list[Path]) -> list[Path]:
     return folders
 
 
-def network_config(folder: Path) -> NetConfig:
-    """The network of a ladder, from its training record; NetworkError where it has none."""
-    path = folder / TRAINING
-    data = read_bytes(path)
-    try:
-        found = json.loads(data)["network"]
-    except (ValueError, KeyError, TypeError):
-        raise NetworkError.at(path, "is no training record", want="one written by train_dnn.py") from None
-    return NetConfig.from_json(found, f"{path}, network")
-
-
 def alone_accuracy(folder: Path) -> Alone:
     """The network of a run of scheme `alone`, and its accuracy; NetworkError where the run is none or not finished."""
-    config = network_config(folder)  # refuses what is no record
+    config = recorded_network(folder)  # refuses what is no record
     record = json.loads(read_bytes(folder / TRAINING))
     if record.get("config", {}).get("scheme") != "alone" or not record.get("rungs"):
         want = "a finished run of train_dnn.py --scheme alone"

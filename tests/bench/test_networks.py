@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.network_table import markdown, measure, network_config, random_ladders
+from dyndnn.record import recorded_network
+from experiments.network_table import markdown, measure, random_ladders
 
 pytestmark = pytest.mark.bench
 
 
 def test_networks(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    speeds = [measure(folder, network_config(folder)) for folder in random_ladders(tmp_path)]
+    speeds = [measure(folder, recorded_network(folder)) for folder in random_ladders(tmp_path)]
     print("\n" + markdown(speeds))
     group = speeds[0]
     assert group.latencies_s[-1] / group.latencies_s[0] >= 3.0

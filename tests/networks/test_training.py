@@ -17,6 +17,7 @@ from dyndnn.data import Dataset, load_data
 from dyndnn.errors import NetworkError
 from dyndnn.netconfig import macs
 from dyndnn.nets import DynamicNet
+from dyndnn.record import recorded_network
 from dyndnn.schemes import plan_epoch, stages
 from dyndnn.train import Progress, Trained, train
 from dyndnn.train_config import RECIPES, TrainConfig, default_config, recipe
@@ -188,6 +189,11 @@ def test_nonuniform_rungs(digits: Dataset, tmp_path: Path, connectivity: str) ->
     assert theirs.net.config.widths[-1] == network.widths[1]
 
 
+def test_a_rung_of_a_ladder_that_ships_can_be_trained_alone(digits: Dataset, tmp_path: Path) -> None:
+    c = config("slimmable", "alone", "resnet20", rung=1, epochs=(1,), widths_from="resnet20-nonuniform")
+    assert run(c, digits, tmp_path).net.config.widths == recorded_network("resnet20-nonuniform").widths[:1]
+
+
 @pytest.mark.parametrize(("step", "filled"), [(1, 0.97), (4, 0.9)])
 @pytest.mark.parametrize("cost", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("connectivity", ["slimmable", "nested"])
@@ -221,9 +227,10 @@ def test_sorted_channels_are_the_same_function() -> None:
     scores = channel_scores(net, [(x, y)])
     net.load_state_dict(sort_channels(net, scores))
     assert all((np.diff(s) <= 1e-4 * s.max()).all() for s in channel_scores(net, [(x, y)]))
-    rungs = DynamicNet(replace(whole, shares=(0.5, 1.0)).network()).eval()
-    spread(net.state_dict(), rungs)
-    torch.testing.assert_close(rungs(x, 1), net(x, 0))
+    for head in ("added", "own"):
+        rungs = DynamicNet(replace(whole, shares=(0.5, 1.0), head=head).network()).eval()
+        spread(net.state_dict(), rungs)
+        torch.testing.assert_close(rungs(x, 1), net(x, 0))
     torch.manual_seed(0)
     unsorted = DynamicNet(whole.network()).eval()
     with torch.no_grad():
@@ -315,7 +322,8 @@ def test_refusals(digits: Dataset, tmp_path: Path) -> None:
         (lambda: run(TrainConfig(), digits, tmp_path / "b"), "another set"),
         (lambda: run(replace(c, epochs=(1, 2, 3)), digits, tmp_path / "c"), "1 or 2 counts"),
         (lambda: run(replace(c, scheme="alone", rung=3), digits, tmp_path / "e"), "rung, value 3: no such rung"),
-        (lambda: run(replace(c, widths_from="nowhere"), digits, tmp_path / "f"), "no such file"),
+        (lambda: run(replace(c, widths_from="nowhere"), digits, tmp_path / "f"), "nowhere/training.json: no such file"),
+        (lambda: run(replace(c, widths_from="resnet20-uniform"), digits, tmp_path / "f"), "is a resnet20; alexnet"),
         (lambda: train(c, digits, tmp_path / "g", device="gpu"), "device, value 'gpu'"),
         (lambda: train(c, digits, tmp_path / "a" / "checkpoint.npz" / "x"), "cannot be written"),
     ):
