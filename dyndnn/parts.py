@@ -1,9 +1,9 @@
 """The images of a training step in parts, side by side: each part on a core of its own, where there are so many.
 
-One operation of a small network is too little work for two threads to share; a half of the images for each is not.
-On two cores the smallest rung of a ResNet-20 trains 1.06 times as fast with a second thread and 1.8 times as fast in
-two parts, the largest 1.87 and 1.94 times (`make bench`). Batch norm sees a part, as it does where a batch is
-spread over several GPUs, so the count of parts belongs to the recipe; how many cores there are changes but the time.
+One operation of a small network is too little work for two threads to share; a half of the images for each is not. On
+two cores the smallest rung of a ResNet-20 trains 1.06 times as fast with a second thread and 1.8 times as fast in two
+parts, the largest 1.87 and 1.94 times (`make bench`). Batch norm sees a part, as it does where a batch is spread over
+several GPUs, so the count of parts belongs to the recipe; how many cores there are changes nothing but the time.
 """
 
 from __future__ import annotations
