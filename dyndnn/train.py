@@ -48,8 +48,7 @@ def check_run(config: TrainConfig, out: str | Path, *, resume: bool) -> None:
     folder = Path(out)
     if config.teacher:
         load_checkpoint(config.teacher)
-    network = config.network()
-    stages(config, _with_widths(network, config.widths_from) if config.widths_from else network)
+    stages(config, _network(config))
     if not (folder / CHECKPOINT).exists():
         return
     if not resume:
@@ -138,9 +137,7 @@ def _rank(
 
 def _first_net(config: TrainConfig, ranked: DynamicNet | None, data: Dataset) -> DynamicNet:
     """The untrained network; with non-uniform rungs from a ranked one, where dense also with its weights."""
-    network = config.network()
-    if config.widths_from:
-        network = _with_widths(network, config.widths_from)
+    network = _network(config)
     scores: Scores = []
     if ranked is not None:
         images, labels = data.train_images[:RANKING_IMAGES], data.train_labels[:RANKING_IMAGES]
@@ -163,10 +160,14 @@ def _first_net(config: TrainConfig, ranked: DynamicNet | None, data: Dataset) ->
     return net
 
 
-def _with_widths(network: NetConfig, folder: str) -> NetConfig:
-    found = recorded_network(folder)
+def _network(config: TrainConfig) -> NetConfig:
+    """The network of a uniform plan, or, where `widths_from` names another, with that one's channels."""
+    network = config.network()
+    if not config.widths_from:
+        return network
+    found = recorded_network(config.widths_from)
     if found.family != network.family:
-        raise NetworkError.at("widths_from", f"is a {found.family}", value=folder, want=network.family)
+        raise NetworkError.at("widths_from", f"is a {found.family}", value=config.widths_from, want=network.family)
     return replace(network, widths=found.widths)
 
 
