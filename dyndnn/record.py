@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from dyndnn.errors import NetworkError
 from dyndnn.files import read_bytes
@@ -14,7 +15,12 @@ TRAINING = "training.json"
 
 
 def recorded_network(folder: str | Path) -> NetConfig:
-    """The network of a run folder, of a ladder's folder, or of a ladder of the zoo by its name.
+    """The network of `read_record`."""
+    return read_record(folder)[0]
+
+
+def read_record(folder: str | Path) -> tuple[NetConfig, dict[str, Any]]:
+    """The network and the whole record of a run folder, of a ladder's folder, or of a ladder of the zoo by its name.
 
     Raises NetworkError where there is no record, or it is none.
     """
@@ -26,7 +32,8 @@ def recorded_network(folder: str | Path) -> NetConfig:
         raise NetworkError.at(path, "no such file", want="a run folder of train_dnn.py, or a ladder")
     data = read_bytes(path)
     try:
-        found = json.loads(data)["network"]
+        record: dict[str, Any] = json.loads(data)
+        network = record["network"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise NetworkError.at(path, "is no training record", want="one written by train_dnn.py") from None
-    return NetConfig.from_json(found, f"{path}, network")
+    return NetConfig.from_json(network, f"{path}, network"), record

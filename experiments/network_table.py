@@ -22,12 +22,11 @@ import torch
 
 from dyndnn.errors import NetworkError
 from dyndnn.evaluate import export_ladder
-from dyndnn.files import read_bytes
 from dyndnn.ladder import LADDER_FILE, ZOO, Ladder, ladder_folder
 from dyndnn.netconfig import FLOAT_BYTES, NetConfig, weight_count
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Network
-from dyndnn.record import TRAINING, recorded_network
+from dyndnn.record import TRAINING, read_record, recorded_network
 from dyndnn.speed import (
     beside_torch_s,
     latencies_s,
@@ -99,12 +98,14 @@ def told(folders: list[Path]) -> list[Path]:
 
 def alone_accuracy(folder: Path) -> Alone:
     """The network of a run of scheme `alone`, and its accuracy; NetworkError where the run is none or not finished."""
-    config = recorded_network(folder)  # refuses what is no record
-    record = json.loads(read_bytes(folder / TRAINING))
-    if record.get("config", {}).get("scheme") != "alone" or not record.get("rungs"):
-        want = "a finished run of train_dnn.py --scheme alone"
-        raise NetworkError.at(folder / TRAINING, "is no rung trained alone", want=want)
-    return config, float(record["rungs"][-1]["accuracy"])
+    network, record = read_record(folder)
+    try:
+        if record["config"]["scheme"] == "alone":
+            return network, float(record["rungs"][-1]["accuracy"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        pass  # a run that is not finished, or a record that was altered
+    want = "a finished run of train_dnn.py --scheme alone"
+    raise NetworkError.at(folder / TRAINING, "is no rung trained alone", want=want)
 
 
 def beside(config: NetConfig, rung: int, alone: Sequence[Alone]) -> str:
