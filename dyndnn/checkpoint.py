@@ -78,8 +78,10 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     checkpoint = Checkpoint(NetConfig.from_json(network, f"{path}, network"), dict(record))
     for member, array in arrays.items():
         part, _, name = member.partition("/")
-        if part not in PARTS or array.dtype.kind not in "fi":
+        if part not in PARTS or array.dtype not in (np.float32, np.int64):
             raise NetworkError.at(path, "unexpected array", value=member)
+        if not np.isfinite(array).all():
+            raise NetworkError.at(path, f"array {member} holds NaN or infinity")
         getattr(checkpoint, part)[name] = torch.from_numpy(array)
     return checkpoint
 
@@ -95,12 +97,15 @@ def load_net(folder: str | Path) -> DynamicNet:
 def fill(net: DynamicNet, state: State, where: str | Path) -> None:
     """Put saved tensors into a network; NetworkError where they are not exactly the network's."""
     own = net.state_dict()
-    for name in sorted(own.keys() ^ state.keys()):
-        raise NetworkError.at(where, "missing tensor" if name in own else "unexpected tensor", value=name)
-    for name, tensor in own.items():
-        if tensor.shape != state[name].shape:
-            problem = f"tensor {name} has shape {tuple(state[name].shape)}"
-            raise NetworkError.at(where, problem, want=f"shape {tuple(tensor.shape)}")
-        if not torch.isfinite(state[name]).all():
-            raise NetworkError.at(where, f"tensor {name} holds NaN or infinity")
+    check_state(state, own, where)
     net.load_state_dict(state)
+
+
+def check_state(state: State, own: State, where: str | Path, *, complete: bool = True) -> None:
+    """NetworkError where saved tensors are not those of `own`, by name and shape; `complete`: all of them."""
+    for name in sorted(own.keys() ^ state.keys() if complete else state.keys() - own.keys()):
+        raise NetworkError.at(where, "missing tensor" if name in own else "unexpected tensor", value=name)
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            problem = f"tensor {name} has shape {tuple(tensor.shape)}"
+            raise NetworkError.at(where, problem, want=f"shape {tuple(own[name].shape)}")

@@ -6,7 +6,6 @@ up again gives the network of one that was not.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -23,17 +22,17 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dyndnn.augment import Augment, Batches
-from dyndnn.checkpoint import Checkpoint, load_net, save_checkpoint
+from dyndnn.checkpoint import CHECKPOINT, Checkpoint, check_state, load_net, save_checkpoint
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
-from dyndnn.files import atomic_write_text
+from dyndnn.files import make_folder
 from dyndnn.machine import describe, has_bfloat16, versions
 from dyndnn.netconfig import macs, weight_count
 from dyndnn.nets import DynamicNet
 from dyndnn.optimiser import remembered, remind, set_rate, stage_optimiser
 from dyndnn.parts import Parts
 from dyndnn.passes import accuracies, settle
-from dyndnn.record import TRAINING
+from dyndnn.record import write_record
 from dyndnn.schemes import Losses, Stage, hold, plan_epoch, stages
 from dyndnn.train_config import MIRRORS, TrainConfig
 
@@ -66,11 +65,14 @@ class Run:
         device: torch.device,
         record: dict[str, Any],
         on_progress: Callable[[Progress], None] | None,
+        first_rung: int = 1,
     ) -> None:
+        """`first_rung`: what people call the network's first one; above 1 where a larger one is trained alone."""
         if data.shape != net.config.input_shape:
             want = f"{net.config.input_shape}"
             raise NetworkError.at("data", "images have another shape", value=data.shape, want=want)
         self.config, self.folder, self.device, self.on_progress = config, folder, device, on_progress
+        self.first_rung = first_rung
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.half = has_bfloat16(device)
         dtype = torch.bfloat16 if self.half else torch.float32
@@ -102,7 +104,7 @@ class Run:
         }
         self.spent_s = float(record["seconds"])
         self.started_s = time.monotonic()
-        self.writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=len(record["curve"]) + 1)
+        self.writer = SummaryWriter(str(make_folder(folder / TENSORBOARD)), purge_step=len(record["curve"]) + 1)
 
     def close(self) -> None:
         """Let go of the event file and of threads."""
@@ -111,8 +113,6 @@ class Run:
 
     def fit(self, found: Checkpoint | None) -> None:
         """All stages that are left, from what `found` says where a run is taken up again."""
-        if self.record["finished"]:
-            return
         self.work_before = self._work(self.record["stage"], self.record["epoch"])
         for stage in self.stages[self.record["stage"] :]:
             self._begin(stage, found)
@@ -128,16 +128,20 @@ class Run:
         """An optimiser for the stage; where the stage was begun before, with what it remembered."""
         config, net = self.config, self.net
         net.freeze_upto(stage.frozen)
-        self.hold = hold(net, stage.frozen)
+        self.hold = hold(net, stage)
         self.optimiser = stage_optimiser(net, config, stage)
         self.parts.close()
         self.parts = Parts(net, config.parts, self.device)
         state = net.state_dict()
         self.average = {n: t.clone() for n, t in state.items() if t.is_floating_point()} if config.ema else {}
         if found is not None:
+            where = self.folder / CHECKPOINT
+            check_state(found.momentum, dict(net.named_parameters()), where, complete=False)
             remind(net, self.optimiser, found.momentum)
-            for name in self.average.keys() & found.average.keys():
-                self.average[name].copy_(found.average[name])
+            if self.record["epoch"]:  # else the stage begins, and so does its average
+                check_state(found.average, self.average, where)
+                for name, tensor in found.average.items():
+                    self.average[name].copy_(tensor)
 
     def _epoch(self, stage: Stage, epoch: int) -> None:
         config = self.config
@@ -167,13 +171,13 @@ class Run:
         row: dict[str, Any] = {
             "stage": stage.title,
             "epoch": epoch + 1,
-            "rungs": sorted({k + 1 for rungs in plan for k in rungs}),
+            "rungs": sorted({k + self.first_rung for rungs in plan for k in rungs}),
             "loss": round(self.loss, 5),
             "train_accuracy": round(float(right) / (self.steps * min(config.batch, len(self.training))), 5),
             "seconds": round(time.monotonic() - start_s, 2),
         }
         if (epoch + 1) % config.test_every == 0 and epoch + 1 < stage.epochs:
-            row |= self._test(tuple(k - 1 for k in row["rungs"]))
+            row |= self._test(tuple(k - self.first_rung for k in row["rungs"]))
         self.record["curve"].append(row)
         self._log(row)
 
@@ -215,10 +219,9 @@ class Run:
         config = self.net.config
         self.testing.dtype = torch.float32
         found = accuracies(self.net, self.testing, tuple(sorted({k for stage in self.stages for k in stage.rungs})))
-        alone = self.config.rung if self.config.scheme == "alone" else 0
         return [
             {
-                "rung": alone or k + 1,
+                "rung": k + self.first_rung,
                 "accuracy": round(accuracy, 5),
                 "confidence": round(confidence, 5),
                 "macs": macs(config, k),
@@ -229,7 +232,7 @@ class Run:
 
     def _test(self, rungs: tuple[int, ...]) -> dict[str, Any]:
         found = accuracies(self.net, self.testing, rungs, self._autocast())
-        return {"test_accuracy": {str(k + 1): round(accuracy, 5) for k, (accuracy, _) in found.items()}}
+        return {"test_accuracy": {str(k + self.first_rung): round(accuracy, 5) for k, (accuracy, _) in found.items()}}
 
     def _taught(self, x: Tensor) -> Tensor | None:
         """The teacher's logits (n, classes), where there is one."""
@@ -288,4 +291,4 @@ class Run:
             checkpoint.momentum = remembered(self.net, self.optimiser)
             checkpoint.average = self.average
         save_checkpoint(self.folder, checkpoint)
-        atomic_write_text(self.folder / TRAINING, json.dumps(self.record, indent=1) + "\n")
+        write_record(self.folder, self.record)

@@ -18,7 +18,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # a device without storage cannot
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         problem = f"cannot be used: {str(error).splitlines()[0]}"
         raise NetworkError.at("device", problem, value=name, want="auto, cpu or cuda") from None

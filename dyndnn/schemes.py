@@ -88,26 +88,35 @@ def parameters(net: DynamicNet, config: TrainConfig, stage: Stage) -> list[nn.Pa
     return list(net.parameters())
 
 
-def hold(net: DynamicNet, rung: int) -> Callable[[], None]:
-    """A function that puts the shared weights of dense rungs below `rung` back to what they are now."""
-    if not rung or net.config.connectivity != "slimmable":
+def hold(net: DynamicNet, stage: Stage) -> Callable[[], None]:
+    """A function that puts the shared weights that a stage of dense rungs does not train back to what they are now.
+
+    Those are what rungs below `stage.frozen` have, and what none of the stage's rungs reaches: no gradient does, but
+    weight decay would have it near zero before its turn comes.
+    """
+    config = net.config
+    largest = stage.rungs[-1]
+    if config.connectivity != "slimmable" or (not stage.frozen and largest == config.rungs - 1):
         return lambda: None
-    blocks: list[tuple[Tensor, Tensor]] = []
-    with torch.no_grad():
-        for conv in net.convs():
-            assert isinstance(conv, SlimmableConv)
-            block = conv.conv.weight[: conv.out[rung - 1], : conv.seen[rung - 1]]
-            blocks.append((block, block.clone()))
-        if net.config.head == "added":
-            head = net.heads[0]
-            assert isinstance(head, nn.Linear)
-            for block in (head.weight[:, : net.config.features[rung - 1]], head.bias):
-                blocks.append((block, block.clone()))
+    blocks: list[Tensor] = []
+    for conv in net.convs():
+        assert isinstance(conv, SlimmableConv)
+        weight = conv.conv.weight.detach()
+        blocks += [weight[conv.out[largest] :], weight[:, conv.seen[largest] :]]
+        if stage.frozen:
+            blocks.append(weight[: conv.out[stage.frozen - 1], : conv.seen[stage.frozen - 1]])
+    if config.head == "added":
+        head = net.heads[0]
+        assert isinstance(head, nn.Linear)
+        weight = head.weight.detach()
+        blocks.append(weight[:, config.features[largest] :])
+        if stage.frozen:
+            blocks += [weight[:, : config.features[stage.frozen - 1]], head.bias.detach()]
+    kept = [block.clone() for block in blocks]
 
     def restore() -> None:
-        with torch.no_grad():
-            for block, kept in blocks:
-                block.copy_(kept)
+        for block, value in zip(blocks, kept, strict=True):
+            block.copy_(value)
 
     return restore
 

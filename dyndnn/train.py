@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from dyndnn.loop import Progress, Run
 from dyndnn.machine import pick_device
 from dyndnn.netconfig import NetConfig, alone
 from dyndnn.nets import DynamicNet
-from dyndnn.record import recorded_network
+from dyndnn.record import recorded_network, write_record
 from dyndnn.schemes import stages
 from dyndnn.train_config import TrainConfig
 from dyndnn.widths import Scores, channel_scores, ranked_widths, sort_channels, spread
@@ -88,6 +89,8 @@ def train(
     record: dict[str, Any] = {"seconds": 0.0, "stage": 0, "epoch": 0, "finished": False, "curve": []}
     record |= note or {}
     if found is None:
+        # what a run that is stopped before its first epoch is over, or in its ranking, is taken up again with
+        write_record(folder, record | {"config": config.to_json()})
         ranking = None
         if config.plan == "nonuniform" and not config.widths_from:
             ranking = _rank(config, data, folder / RANKING, device, resume, on_progress)
@@ -99,7 +102,13 @@ def train(
         record |= found.record
         net = DynamicNet(found.network)
         fill(net, found.net, folder / CHECKPOINT)
-    run = Run(config, net, data, folder, place, record, on_progress)
+        if record["finished"]:
+            write_record(folder, record)  # it was not if the run was killed between its last two writes
+            return Trained(net.eval(), record, interrupted=False)
+    first_rung = 1
+    if config.scheme == "alone" and config.connectivity == "slimmable":
+        first_rung = config.rung or _network(config).rungs
+    run = Run(config, net, data, folder, place, record, on_progress, first_rung)
     interrupted = False
     try:
         run.fit(found)
@@ -172,8 +181,22 @@ def _network(config: TrainConfig) -> NetConfig:
 
 
 def _check_same(config: TrainConfig, found: Checkpoint, folder: Path) -> None:
-    theirs = TrainConfig.from_json(found.record.get("config", {}), f"{folder / CHECKPOINT}, config")
+    """NetworkError where a checkpoint is of another config, or does not say where its run stands."""
+    where = folder / CHECKPOINT
+    theirs = TrainConfig.from_json(found.record.get("config"), f"{where}, config")
     for name, value in asdict(config).items():
         if getattr(theirs, name) != value:
             want = f"{getattr(theirs, name)!r}, with which the run began"
             raise NetworkError.at(name, f"cannot change while {folder} is resumed", value=value, want=want)
+    epochs = [stage.epochs for stage in stages(config, found.network)]
+    stage, epoch, finished, seconds, curve = (
+        found.record.get(name) for name in ("stage", "epoch", "finished", "seconds", "curve")
+    )
+    if finished is True:
+        known = (stage, epoch) == (len(epochs), 0)
+    else:
+        known = finished is False and type(stage) is int and type(epoch) is int
+        known = known and 0 <= stage < len(epochs) and 0 <= epoch < epochs[stage]
+    timed = isinstance(seconds, int | float) and 0 <= seconds < math.inf
+    if not (known and timed and isinstance(curve, list)):
+        raise NetworkError.at(where, "its record does not say where the run stands")

@@ -194,8 +194,10 @@ class TrainConfig:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any], where: str = "config") -> TrainConfig:
+    def from_json(cls, found: object, where: str = "config") -> TrainConfig:
         """The inverse of `to_json`; NetworkError naming `where` and the entry that is wrong."""
+        if not isinstance(found, Mapping):
+            raise NetworkError.at(where, "is not an object")
         names = {f.name for f in fields(cls)}
         for name in set(found) - names:
             raise NetworkError.at(f"{where}, entry {name!r}", "unknown")

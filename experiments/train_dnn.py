@@ -20,6 +20,8 @@ from tyro.conf import OmitArgPrefixes
 
 from dyndnn.data import Dataset, download_cifar10, load_data
 from dyndnn.errors import NetworkError
+from dyndnn.record import TRAINING, begun
+from dyndnn.settings import MAX_THREADS
 from dyndnn.train_config import SHAPES, TrainConfig, default_config, recipe
 from experiments._cli import INTERRUPT_STATUS, main_guard, parse
 from experiments._progress import Bar
@@ -65,8 +67,9 @@ def main() -> int:
     """Run the command; the exit status."""
     try:
         config = parse(Config, DESCRIPTION, _defaults(sys.argv[1:]))
-        if config.threads is not None and config.threads < 1:
-            raise InputError.at("--threads", "too low", value=config.threads, want="at least 1")
+        if config.threads is not None and not 1 <= config.threads <= MAX_THREADS:
+            want = f"a whole number from 1 to {MAX_THREADS}"
+            raise InputError.at("--threads", "not usable", value=config.threads, want=want)
         return _evaluate(config, config.evaluate) if config.evaluate is not None else _train(config)
     except NetworkError as error:
         raise InputError(str(error)) from None
@@ -82,8 +85,8 @@ def _defaults(words: list[str]) -> Config:
         said, _ = first.parse_known_args(words)
     except argparse.ArgumentError:
         return Config(training=TrainConfig())  # a word is missing; the parser proper says which
-    if said.resume and said.out and (training := _begun(Path(said.out))) is not None:
-        return Config(training=training)
+    if said.resume and said.out:
+        return Config(training=begun(said.out)[0])
     if said.recipe:
         return Config(training=recipe(said.recipe))
     data, net = said.data or "cifar10", said.net or "alexnet"
@@ -93,17 +96,9 @@ def _defaults(words: list[str]) -> Config:
         return Config(training=TrainConfig())  # an unknown name, or choices that do not go together
 
 
-def _begun(folder: Path) -> TrainConfig | None:
-    """The config of the run in a folder; None where there is none yet."""
-    from dyndnn.checkpoint import CHECKPOINT, load_checkpoint
-
-    if not (folder / CHECKPOINT).exists():
-        return None
-    return TrainConfig.from_json(load_checkpoint(folder).record.get("config", {}), f"{folder / CHECKPOINT}, config")
-
-
 def _train(config: Config) -> int:
     training = config.training
+    name = _name(config)
     out = config.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{training.net}-{training.connectivity}"
     check_folder(out, SCRIPT, again=False)
     # torch takes seconds to import: not before everything cheap was checked
@@ -118,18 +113,23 @@ def _train(config: Config) -> int:
             note = f"epoch {p.epoch} of {p.epochs}, loss {p.loss:.3f}, in all {_time(p.left_s)} left"
             bar.update(p.images, p.images_total, note)
 
-        done = train(
-            training,
-            data,
-            out,
-            device=config.device,
-            # more threads than small networks have work for wait for each other
-            threads=1 if training.data == "digits" and config.threads is None else config.threads,
-            resume=config.resume,
-            on_progress=on_progress,
-            note={"git_commit": git_commit()},
-        )
-    if done.interrupted:
+        try:
+            done = train(
+                training,
+                data,
+                out,
+                device=config.device,
+                # more threads than small networks have work for wait for each other
+                threads=1 if training.data == "digits" and config.threads is None else config.threads,
+                resume=config.resume,
+                on_progress=on_progress,
+                note={"name": name, "git_commit": git_commit()},
+            )
+        except KeyboardInterrupt:  # before the first step
+            if not (out / TRAINING).exists():
+                raise
+            done = None
+    if done is None or done.interrupted:
         print(f"interrupted; every whole epoch is in {out}, go on with --out {out} --resume", file=sys.stderr)
         return INTERRUPT_STATUS
     print(f"Trained in {_time(done.record['seconds'])}: {out / 'training.json'}", flush=True)
@@ -139,17 +139,30 @@ def _train(config: Config) -> int:
                 f"Rung {rung['rung']} alone: accuracy {100 * rung['accuracy']:.2f} %, {rung['macs'] / 1e6:.1f} M MACs"
             )
         return 0
-    return _export(config, done, out, data)
+    return _export(config, done, out, data, name)
 
 
-def _export(config: Config, done: Trained, out: Path, data: Dataset) -> int:
+def _name(config: Config) -> str:
+    """What the ladder is called: as its recipe where it has one, and as it was when the run began."""
+    training = config.training
+    name = config.recipe or ("digits" if training.data == "digits" else f"{training.net}-{training.connectivity}")
+    if not config.resume:
+        return name
+    if config.out is None:
+        raise InputError.at("--resume", "names no run", want="its folder: --out DIR")
+    recorded = begun(config.out)[1].get("name", name)  # earlier versions recorded none
+    if config.recipe not in (None, recorded):
+        want = f"{recorded}, with which the run began"
+        raise InputError.at("--recipe", f"cannot change while {config.out} is resumed", value=config.recipe, want=want)
+    return str(recorded)
+
+
+def _export(config: Config, done: Trained, out: Path, data: Dataset, name: str) -> int:
     """The trained network as a ladder for ncnn in the run folder, measured."""
     from dyndnn.evaluate import Evaluation, Score, write_ladder
     from dyndnn.network import Network
     from dyndnn.speed import latencies_s
 
-    training = config.training
-    name = config.recipe or ("digits" if training.data == "digits" else f"{training.net}-{training.connectivity}")
     with Bar("measuring", "images") as bar:
         ladder = write_ladder(done.net, out, data, name=name, half=config.half, on_progress=bar.update)
     score = Score(tuple(r.accuracy for r in ladder.rungs), tuple(r.confidence for r in ladder.rungs))

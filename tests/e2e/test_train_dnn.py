@@ -31,6 +31,12 @@ def run(cwd: Path, *words: object) -> Done:
     return subprocess.run(command(*words), cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+def epochs_of(folder: Path) -> int:
+    """How many the record has; -1 where none was begun."""
+    file = folder / "training.json"
+    return len(json.loads(file.read_text())["curve"]) if file.exists() else -1
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     """The README's example: its run folder, and what it said."""
@@ -67,8 +73,11 @@ def test_evaluate(trained: tuple[Path, Done], tmp_path: Path) -> None:
 
 def test_half_exports_an_ended_run_again(trained: tuple[Path, Done], tmp_path: Path) -> None:
     shutil.copytree(trained[0], tmp_path / "out")
+    told = json.loads((tmp_path / "out/training.json").read_text())
+    (tmp_path / "out/training.json").write_text(json.dumps(told | {"name": "as it began"}))
     done = run(tmp_path, "--out", "out", "--resume", "--half")
     assert done.returncode == 0, done.stderr
+    assert load_ladder(tmp_path / "out").name == "as it began"
     assert (tmp_path / "out/model.bin").stat().st_size < 0.6 * (trained[0] / "model.bin").stat().st_size
     whole, half = (load_ladder(folder) for folder in (trained[0], tmp_path / "out"))
     assert [r.accuracy for r in half.rungs] == pytest.approx([r.accuracy for r in whole.rungs], abs=0.01)
@@ -80,16 +89,20 @@ def test_a_run_is_not_overwritten(trained: tuple[Path, Done]) -> None:
     before = (trained[0] / "training.json").read_bytes()
     refused(run(trained[0].parent, *FEW, "--out", "out"), "out: already holds a run", "--resume")
     refused(run(trained[0].parent, *FEW, "--out", "out", "--resume"), "cannot change while out is resumed")
+    other = ("--recipe", "alexnet-paper", "--out", "out", "--resume")
+    refused(run(trained[0].parent, *other), "--recipe", "'alexnet-paper'", "digits, with which the run began")
     assert (trained[0] / "training.json").read_bytes() == before
 
 
-def test_ctrl_c_and_on_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("least", [0, 1])
+def test_ctrl_c_and_on_again(tmp_path: Path, least: int) -> None:
+    """Before the first epoch is over, and after it."""
     words = ("--data", "digits", "--epochs", 4, "--shares", 1, "--out", "out", "--channels", 64, 64, 64, 64, 64)
     with subprocess.Popen(
         command(*words), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as training:
         end_s = time.monotonic() + 60
-        while not (tmp_path / "out/training.json").exists():
+        while epochs_of(tmp_path / "out") < least:
             assert training.poll() is None and time.monotonic() < end_s
             time.sleep(0.02)
         training.send_signal(signal.SIGINT)
@@ -97,11 +110,11 @@ def test_ctrl_c_and_on_again(tmp_path: Path) -> None:
     assert training.returncode == 130 and shown == "", said
     assert said.splitlines()[-1] == "interrupted; every whole epoch is in out, go on with --out out --resume"
     assert "Traceback" not in said
-    epochs = len(json.loads((tmp_path / "out/training.json").read_text())["curve"])
-    assert 1 <= epochs < 4
+    assert least <= epochs_of(tmp_path / "out") < 4
     done = run(tmp_path, "--out", "out", "--resume")
     assert done.returncode == 0, done.stderr
-    assert len(json.loads((tmp_path / "out/training.json").read_text())["curve"]) == 4
+    record = json.loads((tmp_path / "out/training.json").read_text())
+    assert len(record["curve"]) == 4 and record["config"]["shares"] == [1]
     assert load_ladder(tmp_path / "out").rungs[0].accuracy > 0.5
 
 
@@ -126,8 +139,12 @@ def test_help_shows_what_the_recipe_has(tmp_path: Path) -> None:
         (("--data", "digits", "--epochs", "0"), ("epochs", "at least 1")),
         (("--data", "digits", "--epochs", "1", "2"), ("epochs", "1 or 4 counts")),
         (("--data", "digits", "--batch", "many"), ("batch", "many")),
-        (("--data", "digits", "--threads", "0"), ("--threads", "at least 1")),
+        (("--data", "digits", "--threads", "0"), ("--threads", "from 1 to 256")),
+        (("--data", "digits", "--threads", "99999999999"), ("--threads", "from 1 to 256")),
+        (("--data", "digits", "--resume"), ("--resume", "--out DIR")),
+        (("--out", "none", "--resume"), ("none: holds no run to go on with; a run is begun without --resume",)),
         (("--data", "digits", "--device", "gpu"), ("device", "'gpu'")),
+        (("--data", "digits", "--device", "meta"), ("device", "'meta'")),
         (("--data", "digits", "--teacher", "nowhere"), ("nowhere", "no such file")),
         (("--data", "digits", "--out", "file/x"), ("file", "cannot be written")),
         (("--data", "cifar10"), ("data-dir", CIFAR10_FOLDER, "--download")),

@@ -17,7 +17,7 @@ from dyndnn.data import Dataset, load_data
 from dyndnn.errors import NetworkError
 from dyndnn.netconfig import macs
 from dyndnn.nets import DynamicNet
-from dyndnn.record import recorded_network
+from dyndnn.record import begun, recorded_network
 from dyndnn.schemes import plan_epoch, stages
 from dyndnn.train import Progress, Trained, train
 from dyndnn.train_config import RECIPES, TrainConfig, default_config, recipe
@@ -89,6 +89,21 @@ def test_rungs_stay_bit_identical_while_later_ones_train(
     assert len(done.record["rungs"]) == 4
 
 
+def test_weights_of_later_rungs_wait_for_their_turn_undecayed(digits: Dataset, tmp_path: Path) -> None:
+    """No gradient reaches them in the stages before; a weight decay that could would have halved them by then."""
+    c = config("slimmable", "multi_path", "resnet20", weight_decay=0.05, epochs=(4,))
+    torch.manual_seed(c.seed)
+    fresh = DynamicNet(c.network()).state_dict()
+    assert run(c, digits, tmp_path, on_progress=stop_at("rung 2", 1)).interrupted
+    now = load_net(tmp_path).state_dict()
+    name, rungs = "layers.stage2_block2_conv2.conv.weight", c.network().widths
+    first = rungs[0][1]
+    assert torch.equal(now[name][first:], fresh[name][first:])
+    assert not torch.equal(now[name][:first, :first], fresh[name][:first, :first])
+    features = rungs[0][2]
+    assert torch.equal(now["heads.0.weight"][:, features:], fresh["heads.0.weight"][:, features:])
+
+
 @pytest.mark.parametrize(
     ("connectivity", "scheme", "changes"),
     [
@@ -114,6 +129,22 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(
     ]
     again = run(c, digits, tmp_path / "b", resume=True)  # finished: nothing to do
     assert same(again.net, straight.net) and again.record["seconds"] == resumed.record["seconds"]
+
+
+def test_a_run_stopped_in_its_first_epoch_is_known_by_its_record(digits: Dataset, tmp_path: Path) -> None:
+    c = config("slimmable", "single_path", "resnet20", plan="nonuniform", epochs=(1,), ranking_epochs=1)
+    assert run(c, digits, tmp_path, on_progress=stop_at("ranking", 1), note={"name": "mine"}).interrupted
+    found, record = begun(tmp_path)
+    assert found == c and record["name"] == "mine" and record["curve"] == []
+
+
+def test_the_record_of_a_run_killed_before_its_last_write_is_written(digits: Dataset, tmp_path: Path) -> None:
+    c = config("group", "incremental", epochs=(1,), shares=(0.5, 1.0))
+    run(c, digits, tmp_path)
+    record = (tmp_path / "training.json").read_bytes()
+    (tmp_path / "training.json").write_text(json.dumps(json.loads(record) | {"finished": False, "rungs": []}))
+    assert run(c, digits, tmp_path, resume=True).record["finished"]
+    assert (tmp_path / "training.json").read_bytes() == record
 
 
 def test_the_seed_decides(digits: Dataset, tmp_path: Path) -> None:
@@ -171,6 +202,11 @@ def test_alone_is_a_network_of_the_same_size(digits: Dataset, tmp_path: Path) ->
         done = run(config(connectivity, "alone", epochs=(1,), rung=2), digits, tmp_path / connectivity)
         (rung,) = done.record["rungs"]
         assert rung["rung"] == 2 and rung["macs"] == macs(whole, 1)
+        largest = run(config(connectivity, "alone", epochs=(1,)), digits, tmp_path / f"{connectivity}-largest")
+        (rung,) = largest.record["rungs"]
+        assert rung["rung"] == 4 and rung["macs"] == macs(whole, 3)
+        assert largest.record["curve"][-1]["rungs"] == [4]
+        assert largest.record["curve"][-1]["test_accuracy"].keys() == {"4"}
 
 
 @pytest.mark.parametrize("connectivity", ["slimmable", "nested"])
@@ -377,6 +413,58 @@ def test_damaged_checkpoints(digits: Dataset, tmp_path: Path, fault: str) -> Non
         np.savez(file, **arrays)
     with pytest.raises(NetworkError, match=words) as error:
         load_net(tmp_path)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("momentum shape", "tensor layers.conv2.convs.0.weight has shape"),
+        ("average shape", "tensor layers.conv2.convs.0.weight has shape"),
+        ("average missing", "missing tensor"),
+        ("momentum unknown", "unexpected tensor, value 'x'|value 'x': unexpected tensor"),
+        ("momentum nan", "holds NaN"),
+        ("momentum big-endian", "unexpected array"),
+        ({"stage": "x"}, "does not say where the run stands"),
+        ({"stage": 99}, "does not say where the run stands"),
+        ({"epoch": 99}, "does not say where the run stands"),
+        ({"epoch": True}, "does not say where the run stands"),
+        ({"finished": True}, "does not say where the run stands"),
+        ({"seconds": -1}, "does not say where the run stands"),
+        ({"curve": None}, "does not say where the run stands"),
+        ({"config": []}, "config: is not an object"),
+    ],
+    ids=str,
+)
+def test_an_altered_checkpoint_is_not_gone_on_with(
+    digits: Dataset, tmp_path: Path, fault: str | dict[str, Any], words: str
+) -> None:
+    c = config("group", "incremental", ema=0.9, epochs=(3,), shares=(0.5, 1.0))
+    run(c, digits, tmp_path, on_progress=stop_at("group 1", 2))
+    file = tmp_path / CHECKPOINT
+    with np.load(file, allow_pickle=False) as archive:
+        arrays: dict[str, Any] = dict(archive)
+    weight = "layers.conv2.convs.0.weight"
+    if isinstance(fault, dict):
+        header = json.loads(arrays["header"].tobytes())
+        header["record"] |= fault
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    else:
+        part, what = fault.split()
+        name = f"{part}/{weight}"
+        if what == "shape":
+            arrays[name] = arrays[name][:1]
+        elif what == "missing":
+            del arrays[name]
+        elif what == "unknown":
+            arrays[f"{part}/x"] = arrays[name]
+        elif what == "nan":
+            arrays[name] = arrays[name] * np.float32(np.nan)
+        else:
+            arrays[name] = arrays[name].astype(">f4")
+    np.savez(file, **arrays)
+    with pytest.raises(NetworkError, match=words) as error:
+        run(c, digits, tmp_path, resume=True)
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
