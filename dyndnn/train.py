@@ -189,14 +189,13 @@ def _check_same(config: TrainConfig, found: Checkpoint, folder: Path) -> None:
             want = f"{getattr(theirs, name)!r}, with which the run began"
             raise NetworkError.at(name, f"cannot change while {folder} is resumed", value=value, want=want)
     epochs = [stage.epochs for stage in stages(config, found.network)]
-    stage, epoch, finished, seconds, curve = (
-        found.record.get(name) for name in ("stage", "epoch", "finished", "seconds", "curve")
-    )
+    record: dict[str, Any] = dict.fromkeys(("stage", "epoch", "finished", "seconds", "curve")) | found.record
+    stage, epoch, finished, seconds = (record[name] for name in ("stage", "epoch", "finished", "seconds"))
     if finished is True:
         known = (stage, epoch) == (len(epochs), 0)
     else:
         known = finished is False and type(stage) is int and type(epoch) is int
         known = known and 0 <= stage < len(epochs) and 0 <= epoch < epochs[stage]
     timed = isinstance(seconds, int | float) and 0 <= seconds < math.inf
-    if not (known and timed and isinstance(curve, list)):
+    if not (known and timed and isinstance(record["curve"], list)):
         raise NetworkError.at(where, "its record does not say where the run stands")
