@@ -23,6 +23,10 @@ BIN_FILE = "model.bin"
 MODEL_FILES = (PARAM_FILE, BIN_FILE)
 ZOO = Path(__file__).parent / "zoo"
 MAX_BYTES = 2**20  # a ladder is a page of text
+MAX_COUNT = 2**53  # of anything: whole as a float too
+MAX_SIDE, MAX_NUMBERS = 2**16, 2**27  # of a frame
+MAX_SHOWN = 40  # characters of a value in an error
+LEAST_STD, MOST = 1e-6, 1e6  # single precision can hold what becomes of a pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,11 +142,11 @@ def _parse(path: Path, found: object) -> Ladder:
     top = _keys(path, "the ladder", found, [f.name for f in fields(Ladder)])
     given = _keys(path, "input", top["input"], [f.name for f in fields(InputInfo)])
     shape = _list(path, "input.shape", given["shape"], 3)
-    sizes = [_whole(path, "input.shape", n, 1) for n in shape]
-    mean = [_number(path, "input.mean", v) for v in _list(path, "input.mean", given["mean"], sizes[0])]
-    std = [_number(path, "input.std", v) for v in _list(path, "input.std", given["std"], sizes[0])]
-    if min(std) <= 0:
-        raise NetworkError(f"{path}, input.std, value {min(std)}: must be above 0")
+    sizes = [_whole(path, "input.shape", n, 1, MAX_SIDE) for n in shape]
+    if math.prod(sizes) > MAX_NUMBERS:
+        raise NetworkError(f"{path}, input.shape, value {shape}: a frame has at most {MAX_NUMBERS} numbers")
+    mean = [_number(path, "input.mean", v, -MOST, MOST) for v in _list(path, "input.mean", given["mean"], sizes[0])]
+    std = [_number(path, "input.std", v, LEAST_STD, MOST) for v in _list(path, "input.std", given["std"], sizes[0])]
     rungs = tuple(_rung(path, f"rungs[{k}]", rung) for k, rung in enumerate(_list(path, "rungs", top["rungs"], None)))
     for key in ("name", "output"):
         values = [getattr(rung, key) for rung in rungs]
@@ -165,7 +169,7 @@ def _rung(path: Path, where: str, found: object) -> RungInfo:
         output=_text(path, f"{where}.output", rung["output"]),
         groups=_whole(path, f"{where}.groups", rung["groups"], 1),
         accuracy=_number(path, f"{where}.accuracy", rung["accuracy"], 0.0, 1.0),
-        confidence=_number(path, f"{where}.confidence", rung["confidence"], 0.0),
+        confidence=_number(path, f"{where}.confidence", rung["confidence"], 0.0, MOST),
         macs=_whole(path, f"{where}.macs", rung["macs"], 1),
         bytes=_whole(path, f"{where}.bytes", rung["bytes"], 1),
         activation_bytes=_whole(path, f"{where}.activation_bytes", rung["activation_bytes"], 1),
@@ -198,16 +202,20 @@ def _text(path: Path, where: str, value: object) -> str:
     return value
 
 
-def _number(path: Path, where: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise NetworkError(f"{path}, {where}, value {value!r}: is not a finite number")
-    if not low <= value <= high:
-        want = f"from {low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
-        raise NetworkError(f"{path}, {where}, value {value}: must be {want}")
+def _number(path: Path, where: str, value: object, low: float, high: float) -> float:
+    # compared before it is converted: JSON's whole numbers may be longer than a float can hold
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise NetworkError(f"{path}, {where}, value {_short(value)}: is not a number from {low:g} to {high:g}")
     return float(value)
 
 
-def _whole(path: Path, where: str, value: object, low: int) -> int:
-    if type(value) is not int or value < low:
-        raise NetworkError(f"{path}, {where}, value {value!r}: is not a whole number of at least {low}")
+def _whole(path: Path, where: str, value: object, low: int, high: int = MAX_COUNT) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise NetworkError(f"{path}, {where}, value {_short(value)}: is not a whole number from {low} to {high}")
     return value
+
+
+def _short(value: object) -> str:
+    """A value as it stands in the file, or the beginning of it."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

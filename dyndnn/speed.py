@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -75,12 +76,16 @@ def beside_torch_s(network: Network, net: DynamicNet, rounds: int = ROUNDS) -> t
 def switch_ratio(network: Network, rate_hz: float | None = CLOCK_HZ, visits: int = VISITS) -> float:
     """Median time of a rung's first frame after a switch from another rung / of its frames after that; all rungs.
 
+    NaN where there is one rung only.
+
     Frames arrive at `rate_hz`, or (None) back to back. Back to back, a processor with a large cache still holds the
     weights that the frame before used, and a switch, as any pause or other process, finds some of them gone.
     """
     frames = random_frames(network)
     servers = [_server(network, frames, k) for k in range(len(network.ladder.rungs))]
     pairs = list(permutations(range(len(servers)), 2))
+    if not pairs:
+        return math.nan
     first: list[list[float]] = [[] for _ in servers]
     later: list[list[float]] = [[] for _ in servers]
     rng = np.random.default_rng(0)

@@ -12,6 +12,7 @@ minute per ladder. What is compared takes turns, so a busy machine slows both si
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from dyndnn.errors import NetworkError
 from dyndnn.evaluate import export_ladder
 from dyndnn.ladder import LADDER_FILE, ZOO, Ladder, ladder_folder
 from dyndnn.netconfig import FLOAT_BYTES, NetConfig, weight_count
+from dyndnn.netconfig import alone as network_alone
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Network
 from dyndnn.record import TRAINING, read_record, recorded_network
@@ -42,7 +44,7 @@ from hw.errors import InputError
 FULL = (64, 192, 384, 256, 256)  # of the papers' layout
 QUARTERS = (1, 2, 3, 4)
 BACK_TO_BACK_VISITS = 60
-Alone = tuple[NetConfig, float]  # a rung and all below it, and its accuracy where it was trained by itself
+Alone = tuple[NetConfig, float]  # a rung that was trained by itself, and its accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +112,8 @@ def alone_accuracy(folder: Path) -> Alone:
 
 def beside(config: NetConfig, rung: int, alone: Sequence[Alone]) -> str:
     """Accuracy of a ladder's rung (from 0) where it was trained alone, for the table."""
-    smaller = replace(config, widths=config.widths[: rung + 1])
-    return ", ".join(f"{100 * accuracy:.2f}" for other, accuracy in alone if other == smaller) or "-"
+    wanted = network_alone(config, rung)
+    return ", ".join(f"{100 * accuracy:.2f}" for other, accuracy in alone if other == wanted) or "-"
 
 
 def random_ladders(work: Path) -> list[Path]:
@@ -168,11 +170,11 @@ def markdown(speeds: list[Speed], alone: Sequence[Alone] = ()) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for s in speeds:
-        ratios = (s.latencies_s[-1] / s.latencies_s[0], s.switch, s.switch_back_to_back, s.upgrade[0])
+        ratios = (s.latencies_s[-1] / s.latencies_s[0], s.switch, s.switch_back_to_back, *(s.upgrade or [math.nan])[:1])
         separate, nested = s.separate_bytes / s.model_bytes, s.nested_bytes / s.model_bytes
         of_nested = f"{nested:.2f}" if s.config.connectivity == "group" else "-"
         memory = (f"{s.model_bytes / 1e6:.2f}", f"{separate:.2f}", of_nested, f"{s.resident_bytes / 1e6:.1f}")
-        lines.append(_row(s.ladder.name, *(f"{ratio:.2f}" for ratio in ratios), *memory))
+        lines.append(_row(s.ladder.name, *("-" if math.isnan(r) else f"{r:.2f}" for r in ratios), *memory))
     return "\n".join(lines)
 
 

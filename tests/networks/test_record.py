@@ -10,8 +10,9 @@ import pytest
 
 from dyndnn.errors import NetworkError
 from dyndnn.ladder import ZOO
+from dyndnn.netconfig import alone
 from dyndnn.record import TRAINING, read_record, recorded_network
-from experiments.network_table import alone_accuracy
+from experiments.network_table import alone_accuracy, beside
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -61,3 +62,11 @@ def test_accuracy_of_a_rung_trained_alone(tmp_path: Path) -> None:
 def test_other_runs_are_no_rung_trained_alone(changes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="is no rung trained alone"):
         alone_accuracy(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("name", ["alexnet-group", "alexnet-nested", "alexnet-slimmable", "resnet20-nonuniform"])
+def test_a_rung_trained_alone_stands_beside_its_own(name: str) -> None:
+    network = recorded_network(name)
+    for k in range(network.rungs):
+        shown = [beside(network, other, [(alone(network, k), 0.5)]) for other in range(network.rungs)]
+        assert shown == ["50.00" if other == k else "-" for other in range(network.rungs)]
