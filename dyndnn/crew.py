@@ -56,16 +56,27 @@ class Crew:
         self._helpers: list[subprocess.Popen[bytes]] = []
 
     def grow(self, size: int) -> None:
-        """Have so many at least; new ones are ready when this returns. NetworkError where one does not start."""
+        """Have so many at least; new ones are ready when this returns.
+
+        Raises NetworkError where one does not start; the helpers are gone then.
+        """
         fresh = []
-        while len(self._helpers) < size:
-            words = [sys.executable, "-m", "dyndnn.crew", *self._words]
-            # found as this module was, and not in anybody else's folder
-            helper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CLONE)
-            self._helpers.append(helper)
-            fresh.append(helper)
-        for helper in fresh:
-            self._line(helper)
+        try:
+            while len(self._helpers) < size:
+                words = [sys.executable, "-m", "dyndnn.crew", *self._words]
+                # found as this module was, and not in anybody else's folder
+                helper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CLONE)
+                self._helpers.append(helper)
+                fresh.append(helper)
+            for helper in fresh:
+                self._line(helper)
+        except (NetworkError, OSError) as error:
+            self.close()
+            raise NetworkError(f"a helper did not start: {error}") from None
+
+    def pids(self) -> list[int]:
+        """Their process numbers."""
+        return [helper.pid for helper in self._helpers]
 
     def serve(self, network: Network, source: Source, rung: int, first: int, count: int, size: int) -> Tally:
         """`count` pictures from place `first` on, round and round, shared with `size` helpers.

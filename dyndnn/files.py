@@ -50,6 +50,8 @@ def read_bytes(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise NetworkError.at(path, f"cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # a zero byte in its name
+        raise NetworkError.at(repr(str(path)), f"cannot be read: {error}") from None
 
 
 def make_folder(path: str | Path) -> Path:

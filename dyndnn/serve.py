@@ -76,8 +76,7 @@ def _main(words: list[str] | None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPT_STATUS
     except BrokenPipeError:
-        # the interpreter flushes stdout once more at its end; give it somewhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         return 1
     print(worker.summary(), file=sys.stderr)
     return INPUT_STATUS if worker.refused else 0
@@ -127,8 +126,19 @@ def _run(args: argparse.Namespace) -> Worker:
 
 
 def _emit(record: dict[str, object]) -> None:
-    sys.stdout.write(json_line(record))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json_line(record))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _close_stdout()
+        raise NetworkError.at("standard output", f"cannot be written: {error.strerror}") from None
+
+
+def _close_stdout() -> None:
+    """The interpreter flushes it once more at its end; give that somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _listen(worker: Worker, commands: Commands) -> None:

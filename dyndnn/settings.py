@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import ncnn
 from dyndnn.errors import NetworkError
 
 POWERSAVE = {"all": 0, "little": 1, "big": 2}  # clusters, as ncnn numbers them
+MIN_NUMBER = 1e-6  # Hz or s: what is rarer or shorter than that nobody waits for
 MAX_RATE_HZ = 1e6
 MAX_THREADS = 256
 MAX_BATCH = 100_000
@@ -31,13 +33,13 @@ class Settings:
 
 
 def number(name: str, text: str, most: float) -> float:
-    """The number above 0 that a person or a board gave for `name`; NetworkError where it is none."""
+    """The number from `MIN_NUMBER` to `most` that was given for `name`; NetworkError where it is none."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= most:  # false for NaN too
-        raise NetworkError.at(name, "not usable", value=text, want=f"a number above 0, at most {most:g}")
+    if not MIN_NUMBER <= value <= most:  # false for NaN too
+        raise NetworkError.at(name, "not usable", value=text, want=f"a number from {MIN_NUMBER:g} to {most:g}")
     return value
 
 
@@ -55,16 +57,20 @@ def switch(name: str, text: str) -> bool:
     return text == "on"
 
 
-def pin(text: str) -> None:
-    """Let every thread of this process run on some cores only, such as `0-3,6`; NetworkError where it cannot be."""
+def pin(text: str, others: Iterable[int] = ()) -> None:
+    """Let every thread of this process, and of `others`, run on some cores only, such as `0-3,6`.
+
+    NetworkError where it cannot be.
+    """
     want = "cores such as 0-3,6"
     if not re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*", text):
         raise NetworkError.at("cpus", "not usable", value=text, want=want)
     ends = [[int(n) for n in part.split("-")] for part in text.split(",")]
     cores = {core for end in ends for core in range(end[0], end[-1] + 1)}
     try:
-        for task in Path("/proc/self/task").iterdir():  # a thread started earlier does not follow the first one
-            os.sched_setaffinity(int(task.name), cores)
+        for process in ("self", *others):
+            for task in Path(f"/proc/{process}/task").iterdir():  # a thread started earlier does not follow the first
+                os.sched_setaffinity(int(task.name), cores)
     except (OSError, ValueError) as error:
         raise NetworkError.at("cpus", f"refused: {error}", value=text, want=want) from None
 

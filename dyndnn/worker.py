@@ -228,8 +228,7 @@ class Worker:
             size = whole(word, value, MAX_BATCH)
             if settings.anytime and size > 1:
                 raise NetworkError.at("batch", "anytime serves pictures one by one", want="anytime off comes first")
-            settings.batch = size
-            self._arrange()
+            self._change(batch=size)
         elif word == "anytime":
             if value not in ("on", "off") or (value == "on" and settings.deadline_s is None):
                 raise NetworkError.at("anytime", "not usable", value=value, want="on or off; on needs a deadline")
@@ -237,25 +236,29 @@ class Worker:
                 raise NetworkError.at("anytime", "serves pictures one by one", want="batch 1 comes first")
             settings.anytime = value == "on"
         elif word == "gpu":
-            self._move(switch(word, value))
+            self._change(gpu=switch(word, value))
         elif word == "threads":
-            self._threads = whole(word, value, MAX_THREADS)
-            self._arrange()
+            self._change(threads=whole(word, value, MAX_THREADS))
         elif word == "cpus":
-            pin(value)
+            pin(value, () if self._crew is None else self._crew.pids())
         elif word == "powersave":
             powersave(value)
         else:
             want = "rung, deadline, rate, hold, batch, anytime, gpu, threads, cpus, powersave, frame, raw or quit"
             raise NetworkError.at("command", "unknown", value=word, want=want)
 
-    def _move(self, gpu: bool) -> None:
-        """To the GPU or back; where there is none, the frames stay where they are."""
-        before, self.settings.gpu = self.settings.gpu, gpu
+    def _change(self, *, batch: int | None = None, gpu: bool | None = None, threads: int | None = None) -> None:
+        """Change what the network is arranged by; where it cannot be arranged so, all stays as it was."""
+        settings = self.settings
+        before = settings.batch, settings.gpu, self._threads
+        settings.batch = before[0] if batch is None else batch
+        settings.gpu = before[1] if gpu is None else gpu
+        self._threads = before[2] if threads is None else threads
         try:
             self._arrange()
         except NetworkError:
-            self.settings.gpu = before
+            settings.batch, settings.gpu, self._threads = before
+            self._arrange()
             raise
 
     def summary(self) -> str:

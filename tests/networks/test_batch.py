@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -109,6 +111,41 @@ def test_commands_that_cannot_be(group_folder: Path, stack: Path) -> None:
     records, _, status = serve("--ladder", group_folder, "--frames", stack, "--commands", "--hold", stdin=stdin)
     assert status == 2
     assert [bool(r.get("error")) for r in records] == [True, True, False, False, True, False, False, True]
+
+
+def test_a_refused_command_leaves_all_as_it_was(group_folder: Path, stack: Path, tmp_path: Path) -> None:
+    """Helpers cannot start without their frames; one thread goes on with what it has read."""
+    frames = Path(shutil.copy(stack, tmp_path))
+    words = command("--ladder", group_folder, "--frames", frames, "--commands", "--batch", 2, "--rate", 50)
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        assert "ready" in json.loads(worker.stdout.readline())
+        frames.unlink()
+        worker.stdin.write(b"threads 2\n")
+        worker.stdin.flush()
+        records = iter(lambda: json.loads(worker.stdout.readline()), None)  # type: ignore[union-attr]
+        refused = next(r for r in records if r.get("command") == "threads")
+        assert "a helper did not start" in refused["error"] and "no such file" in refused["error"]
+        assert next(r for r in records if "frame" in r)["images"] == 2
+        worker.stdin.close()
+        assert worker.wait(10) == 2
+
+
+def test_helpers_move_too(group_folder: Path, stack: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    words = command("--ladder", group_folder, "--frames", stack, "--commands", "--hold", "--batch", 2, "--threads", 2)
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        pid = json.loads(worker.stdout.readline())["pid"]
+        worker.stdin.write(f"cpus {cores[-1]}\n".encode())
+        worker.stdin.flush()
+        assert json.loads(worker.stdout.readline()) == {"command": "cpus", "value": str(cores[-1])}
+        helpers = [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        assert len(helpers) == 1
+        tasks = [int(p.name) for p in Path(f"/proc/{helpers[0]}/task").iterdir()]
+        assert all(os.sched_getaffinity(task) == {cores[-1]} for task in tasks)
+        worker.stdin.close()
+        assert worker.wait(10) == 0
 
 
 def test_a_crew_that_lost_a_helper_says_so_once(group_folder: Path, stack: Path) -> None:

@@ -176,6 +176,7 @@ def test_nonsense_on_standard_input(group_folder: Path) -> None:
         (b"jump\n", "unknown; rung, deadline"),
         (b"rate fast\n", "rate"),
         (b"rate nan\n", "rate"),
+        (b"rate 1e-12\n", "a number from 1e-06"),
         (b"deadline -1\n", "deadline"),
         (b"threads 0\n", "threads"),
         (b"threads many\n", "threads"),
@@ -185,6 +186,8 @@ def test_nonsense_on_standard_input(group_folder: Path) -> None:
         (b"anytime on\n", "on needs a deadline"),
         (b"frame /no/such/file.ppm\n", "No such file"),
         (b"frame /etc/passwd\n", "unknown kind"),
+        (b"frame a\0.ppm\n", "cannot be read: embedded null byte"),
+        (b"frame a\0.npy\n", "is not a .npy array"),
         (b"frame\n", "unknown kind"),
         (b"raw 3\nabc", "3 bytes; 768"),
         (b"raw -1\n", "no size"),
@@ -379,3 +382,11 @@ def test_interrupted_and_a_reader_that_went_away(group_folder: Path, stack: Path
         worker.stdout.readline()
         worker.stdout.close()
         assert worker.wait(10) == 1 and worker.stderr.read() == b""
+
+
+def test_a_full_disk(group_folder: Path, stack: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        words = command("--ladder", group_folder, "--frames", stack)
+        done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    said = b"error: standard output: cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
