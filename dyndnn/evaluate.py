@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from dyndnn.speed import latencies_s
 
 Progress = Callable[[int, int], None]  # images done, of how many
 TELL_EVERY = 100
+MEASURED = ".measured-"  # begins the name of a folder with a ladder that is being measured
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,9 @@ def write_ladder(
     `names` of the rungs, smallest first (None: `rung_names`); `half`: see `export_net`.
     """
     folder = make_folder(directory)
-    with tempfile.TemporaryDirectory(prefix=".measured-", dir=folder) as work:  # nobody sees a ladder half measured
+    for left in folder.glob(f"{MEASURED}*"):  # by an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=MEASURED, dir=folder) as work:  # nobody sees a ladder half measured
         ladder = export_ladder(net, work, name=name, mean=data.mean, std=data.std, names=names, half=half)
         found = score(Network.load(work), data.test_images, data.test_labels, on_progress)
         measured = zip(ladder.rungs, found.accuracy, found.confidence, strict=True)

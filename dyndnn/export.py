@@ -16,6 +16,7 @@ pnnx does the translation, batch norm folded into the convolutions before it. Wh
 from __future__ import annotations
 
 import copy
+import io
 import os
 import subprocess
 import tempfile
@@ -86,7 +87,9 @@ def _convert(model: nn.Module, shape: tuple[int, int, int], work: Path, *, half:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing remarks on shape checks, which hold for every frame
         trace: Any = torch.jit.trace  # torch has no types for it
-        trace(model, torch.zeros(1, *shape)).save(str(traced))
+        stream = io.BytesIO()  # torch's own writer aborts the process where the disk is full
+        torch.jit.save(trace(model, torch.zeros(1, *shape)), stream)
+    atomic_write(traced, stream.getvalue())
     size = ",".join(str(n) for n in (1, *shape))
     quiet = {**os.environ, "OMP_NUM_THREADS": "1"}  # it has little to compute, and spins where others want the cores
     command = [pnnx.EXEC_PATH, traced.name, f"inputshape=[{size}]", f"fp16={int(half)}"]

@@ -207,8 +207,10 @@ def test_scores_are_what_the_papers_define(group_folder: Path) -> None:
 
 def test_a_ladder_of_digits_is_measured_on_all_test_images(tmp_path: Path) -> None:
     data = load_data("digits")
+    (tmp_path / ".measured-killed").mkdir()
     ladder = write_ladder(random_net("alexnet", "nested", shape=(1, 8, 8)), tmp_path, data, name="digits")
     assert load_ladder(tmp_path) == ladder and ladder.input.shape == (1, 8, 8)
+    assert {path.name for path in tmp_path.iterdir()} == {LADDER_FILE, PARAM_FILE, BIN_FILE}
     assert (ladder.input.mean, ladder.input.std) == (data.mean, data.std)
     again = evaluate_ladder(tmp_path, data, threads=(1,))
     assert again.score.accuracy == tuple(r.accuracy for r in ladder.rungs)
