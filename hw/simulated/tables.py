@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,8 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
 
     The memory-bound part of a latency is the constant of `t = a/f + b`, fitted per rung and placement with both
     parts non-negative; the rest scales with the clock. The network's own power is what its profile shows above the
-    board's idle law at the reference temperature, so that the profile is met exactly there.
+    board's idle law at the reference temperature, so that the profile is met exactly there. A meter also saw what any
+    busy unit costs (`active_w`), which the simulator adds: a measured profile holds it, a modelled one leaves it out.
     """
     spec = model.spec
     placements = spec.placements
@@ -62,12 +64,14 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     knob_type: np.dtype[Any] = np.dtype(np.int16) if point[0].size <= np.iinfo(np.int16).max else np.dtype(np.int32)
     flat = []
     lowest = {c.name: c.freqs_hz[0] for c in spec.clocks}
+    warmer_k, metered = model.reference_temp_c - 50.0, profile.kind == "measured"
+    active_w = {r.name: metered * r.active_w * math.exp(r.per_k * warmer_k) for r in model.rails if r.w_per_gbps}
     clock_names = [c.name for c in spec.clocks]
     for p in profile.points:
         unit, place = spec.unit(p.unit), placements.index((p.unit, p.cores))
         step = spec.clock(unit.clock).nearest(p.freq_hz)
         idle = model.idle_rail_w({**lowest, unit.clock: p.freq_hz}, model.reference_temp_c)
-        memory = sum(max(0.0, p.rail_power_w[r.name] - idle[r.name]) for r in model.rails if r.w_per_gbps)
+        memory = sum(max(0.0, p.rail_power_w[name] - idle[name] - watts) for name, watts in active_w.items())
         own = max(0.0, p.power_w - idle[p.unit])
         cv = p.latency_std_s / p.latency_mean_s
         point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, 0.0, cv, own, memory)

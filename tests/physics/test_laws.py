@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.boardfile import load_board
-from hw.boardmodel import leak_growth
+from hw.boardmodel import BoardModel, leak_growth
 from hw.profile import open_profile
 from hw.simulated import physics
 from hw.simulated.simulator import Interval, Simulator
+from hw.types import Profile
 
 MODEL = load_board("xu3")
 SPEC = MODEL.spec
@@ -247,6 +249,34 @@ def test_labels_and_jitter_are_drawn_as_said() -> None:
         (jitter, right),
     ):
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
+
+
+def back_to_back_w(model: BoardModel, profile: Profile) -> npt.NDArray[np.float32]:
+    """Exact power of every rail (W), (rails, points), at the reference temperature while frames come back to back."""
+    points = profile.points
+    simulator = Simulator(model, profile, len(points))
+    latency_s = np.array([p.latency_mean_s for p in points], np.float32)
+    still, ambient_c = np.zeros((len(model.units), len(points)), np.float32), simulator.ambient_c
+    for _ in range(20):  # its sensor is held at that temperature by its surroundings
+        simulator.inject(still, still[0], ambient_c)
+        interval = simulator.step(simulator.flat_points, 4 / latency_s, 4 * latency_s)
+        assert not interval.throttled.any()
+        ambient_c = ambient_c + np.float32(model.reference_temp_c) - interval.exact_temp_c
+    return interval.exact_power_w
+
+
+@pytest.mark.parametrize("board", ["xu3", "jetson_nano", "raspberry_pi_5"])
+def test_a_measured_profile_is_met_exactly(board: str) -> None:
+    """What a meter on the simulated board reads is what the simulator draws from a profile of these readings."""
+    model = load_board(board)
+    modelled = open_profile(model, None)
+    read_w = back_to_back_w(model, modelled)
+    points = []
+    for point, column in zip(modelled.points, read_w.T.tolist(), strict=True):
+        rails = dict(zip(model.spec.rails, column, strict=True))
+        points.append(replace(point, power_w=rails[point.unit], rail_power_w=rails, samples=9))
+    measured = replace(modelled, kind="measured", points=tuple(points))
+    np.testing.assert_allclose(back_to_back_w(model, measured), read_w, rtol=0.01, atol=1e-3)
 
 
 # -- published figures of the XU3 (BOARDS, parts A7 and F3) ------------------------------------------------
