@@ -81,7 +81,7 @@ class SavedPolicy:
         """Start a flight.
 
         Raises:
-            InputError: the policy was trained for another board or another profile.
+            InputError: the policy was trained for another board, another profile or rungs of other accuracies.
         """
         header = self.header
         if header.board_hash != spec.hash:
@@ -107,6 +107,14 @@ class SavedPolicy:
                 self.source,
                 f"{header.sizes[0]} inputs and choices {header.nvec} do not fit its codec",
                 want=f"{codec.observation_size} inputs and choices {list(codec.nvec)}",
+            )
+        accuracies = [rung.accuracy for rung in profile.rungs]
+        if codec.accuracy != accuracies:  # they are not in the table, so not in its checksum either
+            learned, now = (", ".join(f"{x:g}" for x in values) for values in (codec.accuracy, accuracies))
+            raise InputError.at(
+                self.source,
+                f"was trained for rungs of other accuracies ({learned}) than profile {profile.name!r} has ({now})",
+                want="train on this one",
             )
         self._codec = codec
 

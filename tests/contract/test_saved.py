@@ -22,7 +22,7 @@ from envs.families import scenario_set
 from hw.boardfile import load_board
 from hw.catalog import open_board
 from hw.errors import InputError
-from hw.profile import open_profile
+from hw.profile import load_profile, open_profile, save_profile
 from hw.types import BoardSpec, Profile
 from tests.untrained import untrained_policy
 
@@ -268,6 +268,16 @@ def test_another_board(policy: SavedPolicy, spec: BoardSpec, profile: Profile) -
 def test_another_profile(policy: SavedPolicy, spec: BoardSpec, profile: Profile) -> None:
     with pytest.raises(InputError, match="was trained with profile"):
         policy.reset(spec, replace(profile, name="other", checksum="0" * 64))
+
+
+def test_a_retrained_ladder(policy: SavedPolicy, spec: BoardSpec, profile: Profile, tmp_path: Path) -> None:
+    """Accuracies are in no profile's table, so the checksum does not know them; the policy's masks do."""
+    save_profile(profile, tmp_path / "same.csv")
+    policy.reset(spec, load_profile(tmp_path / "same.csv", spec))
+    rungs = (*profile.rungs[:-1], replace(profile.rungs[-1], accuracy=profile.rungs[-1].accuracy + 0.01))
+    with pytest.raises(InputError, match=r"of other accuracies \([0-9., ]+\).*; train on this one") as caught:
+        policy.reset(spec, replace(profile, rungs=rungs))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_codec_of_another_size(policy: SavedPolicy, spec: BoardSpec, profile: Profile) -> None:
