@@ -71,12 +71,12 @@ def sentences(comparison: Comparison, profile: Profile, learned: Collection[str]
 
 def provenance(profile: Profile, backend: str = "sim") -> str:
     """Whether the figures are measured or modelled, in words."""
+    energy = ", energy modelled" if profile.provenance.get("power") == "modelled" else ""
     if backend == "real":
-        modelled = profile.provenance.get("power") == "modelled"
-        return f"All figures measured on this machine{', energy modelled' * modelled}; {BOUND} and {CAREFUL} simulated"
+        return f"All figures measured on this machine{energy}; {BOUND} and {CAREFUL} simulated"
     if profile.kind == "modelled":
         return f"All figures modelled (profile {profile.name!r}, kind modelled)"
-    return f"All figures simulated on a measured profile ({profile.name!r}, kind {profile.kind})"
+    return f"All figures simulated on a measured profile ({profile.name!r}, kind {profile.kind}{energy})"
 
 
 def sentence(summaries: Sequence[Summary], learned: str) -> str:

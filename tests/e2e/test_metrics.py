@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from envs.families import scenario_set
 from experiments._evaluate import Comparison, evaluate, summarise
 from experiments._metrics import latency_p95_s
-from experiments._table import sentence
+from experiments._table import provenance, sentence
 from hw.catalog import open_board
 from hw.errors import InputError
 
@@ -72,6 +73,13 @@ def test_the_sentence_names_the_pair_and_the_saving(comparison: Comparison) -> N
     said = sentence(summaries, "oracle")
     saved = 1 - of["oracle"].energy_per_frame_j / of["performance@auto"].energy_per_frame_j
     assert f"{100 * saved:.0f} % less energy per frame" in said and "performance@auto" in said
+
+
+@pytest.mark.parametrize("backend", ["sim", "emulated", "real"])
+@pytest.mark.parametrize(("power", "modelled"), [("modelled", True), ("measured", False)])
+def test_made_up_power_is_called_modelled(backend: str, power: str, modelled: bool) -> None:
+    profile = replace(open_board("xu3").profile, kind="measured", provenance={"power": power})
+    assert ("energy modelled" in provenance(profile, backend)) == modelled
 
 
 def test_two_scenarios_of_one_name_are_refused() -> None:
