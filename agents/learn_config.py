@@ -9,6 +9,7 @@ from hw.errors import InputError
 
 Algo = Literal["ppo", "maskable_ppo", "dqn"]
 ALGOS: tuple[str, ...] = get_args(Algo)
+MAX_SEED = 2**32 - 1  # NumPy's old generator, which SB3 seeds too, takes no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,8 @@ class LearnConfig:
                 raise InputError.at(name, "too low", value=getattr(self, name), want="at least 1")
         if self.algo != "dqn" and self.n_envs * self.n_steps < 2:
             raise InputError.at("n_steps", "too low", value=self.n_steps, want="a rollout of at least 2 steps")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError.at("seed", "out of range", value=self.seed, want=f"from 0 to {MAX_SEED}")
         if self.lessons < 0:
             raise InputError.at("lessons", "too low", value=self.lessons, want="at least 0")
         if not 0 <= self.gamma <= 1:

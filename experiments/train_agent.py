@@ -52,14 +52,9 @@ class Config:
 def main() -> int:
     """Run the command; the exit status."""
     config = parse(Config, "Train a controller in simulation, save it, and compare it on held-out scenarios.")
-    for name, number, low in (
-        ("--steps", config.steps, 1),
-        ("--seed", config.seed, 0),
-        ("--eval-seeds", config.eval_seeds, 1),
-        ("--jobs", config.jobs, 1),
-    ):
-        if number is not None and number < low:
-            raise InputError.at(name, "too low", value=number, want=f"at least {low}")
+    for name, number in (("--steps", config.steps), ("--eval-seeds", config.eval_seeds), ("--jobs", config.jobs)):
+        if number is not None and number < 1:
+            raise InputError.at(name, "too low", value=number, want="at least 1")
     changes = {} if config.steps is None else {"steps": config.steps}
     learning = fast_config(config.algo, seed=config.seed, **changes)
     board = open_board(config.board, profile=config.profile)

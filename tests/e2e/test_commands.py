@@ -302,6 +302,8 @@ def test_bad_policies(trained: tuple[Path, Done], tmp_path: Path, fault: str) ->
         ("train_agent.py", "--board xu3 --algo sarsa --out out", ("'sarsa'", "maskable_ppo")),
         ("train_agent.py", "--board xu3 --steps 0 --out out", ("--steps", "0", "at least 1")),
         ("train_agent.py", "--board xu3 --steps 3.5 --out out", ("--steps, value '3.5': not a whole number;",)),
+        ("train_agent.py", "--board xu3 --seed 4294967296 --out out", ("seed", "4294967296", "to 4294967295")),
+        ("train_agent.py", "--board xu3 --seed -1 --out out", ("seed", "-1", "from 0")),
         ("train_agent.py", "--board xu3 --profile nope --out out", ("'nope'", "paper")),
         ("train_agent.py", "--board xu3 --out file", ("file", "not a folder")),
         ("compare.py", "--board xu3 --out file/below", ("file", "not a folder")),
