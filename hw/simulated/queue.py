@@ -51,7 +51,7 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     x = (period - s) / sigma; above it a walk just under the deadline, where every served frame is late and the
     surplus is dropped. A frame that cannot start before its deadline is dropped. A frame is late with the probability
     that its wait plus a service time drawn from the distribution exceeds the deadline; along the moving part this is
-    integrated in closed form.
+    integrated in closed form. Frames of a wait that falls count whole, from the first on, whose wait is known.
     Agrees with an event-by-event queue (in the tests) within 2 points of miss rate and 5 % of mean latency; within
     5 points in the interval or two in which a backlog builds up. A `cv` below 0.001 counts as that.
     """
@@ -102,14 +102,21 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     distance -= start
     slope = np.abs(spare)
     np.maximum(slope, TWENTIETH * spread, out=slope)
-    farthest = queued * slope
     sign, far = distance.view(np.uint32) & SIGN_BIT, np.abs(distance)
-    way = np.minimum(far, farthest)
-    moving = way / slope
+    moving = far / slope
+    # a wait that falls is known from its first frame on: whole ones wait longer than at rest; where it builds up, the
+    # last one counts by the share of a step that it is above
+    above = moving - THOUSANDTH
+    np.ceil(above, out=above)
+    moving = _mix(saturated, moving, above)
+    np.minimum(moving, queued, out=moving)
     middle = moving - ONE  # of their waits, the mean
     at_least(middle, ZERO, out=middle)
-    middle *= HALF
-    middle *= slope
+    reaches = at_most(middle, ONE)  # each stands for half a step on either side, but a lone one for itself
+    reaches *= moving
+    half_step = HALF * slope
+    reaches *= half_step
+    middle *= half_step
     middle = _signed(middle, sign)
     middle += start
     resting = queued - moving
@@ -126,11 +133,8 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     centre = middle - slack
     centre *= per_spread
     within(centre, EARLIEST, LATEST, out=centre)
-    # each frame stands for half a step on either side; a twentieth: no division by zero
-    reaches = way
-    reaches *= HALF
     reaches *= per_spread
-    reaches += TWENTIETH
+    reaches += TWENTIETH  # no division by zero
     low, high = centre - reaches, centre + reaches
     # mean of Phi between the two
     from_, to = at_most(low, SURE), at_most(high, SURE)
@@ -169,23 +173,23 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     mean += started * rest_served
     mean /= at_least(served, TINY)
     mean += service_s
+    # the last frame's wait and how it moves on decide what is left over; above saturation it stays where it
+    # rests: it does not grow by the frames that never start
+    farthest = queued - stable
+    at_least(farthest, ZERO, out=farthest)
+    farthest *= np.minimum(slope, far)
     # the wait that 95 % of the frames do not exceed: near the start of a falling wait, near the end of a rising one
     p95 = np.maximum(distance, FALLEN * farthest)
     np.minimum(p95, P95 * farthest, out=p95)
     p95 += start
     p95 += service_s
     p95 += NORMAL_P95 * spread
-
-    # the last frame's wait and how it moves on decide what is left over; above saturation it stays where it
-    # rests: it does not grow by the frames that never start
-    farthest = queued - stable
-    at_least(farthest, ZERO, out=farthest)
-    farthest *= slope
     coming = _signed(np.minimum(far, farthest, out=far), sign)
     coming += start
-    coming -= at_least(spare, ZERO) * at_most(queued, ONE)
+    any_queued = at_most(queued, ONE)
+    coming -= at_least(spare, ZERO) * any_queued
     coming += next_phase * period
-    backlog = _mix(at_most(arrived, ONE), coming, backlog_s - interval_s)
+    backlog = _mix(any_queued, coming, backlog_s - interval_s)
     at_least(backlog, ZERO, out=backlog)
     busy = served * service_s
     busy += backlog_s

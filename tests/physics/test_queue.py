@@ -59,6 +59,8 @@ def chained(
         assert np.all(queue.missed <= queue.arrived)
         assert np.all(queue.dropped >= -1e-3)
         assert np.all(queue.dropped <= queue.missed + 1e-2)
+        served = queue.arrived - queue.dropped > 0.5
+        assert np.all((queue.latency_p95_s >= queue.latency_mean_s)[served])
         totals.add(queue)
         backlog_s, phase = queue.backlog_s, queue.phase
     return totals
@@ -122,6 +124,7 @@ def transient(
     backlogs: tuple[float, ...],
     cvs: tuple[float, ...],
     points: float,
+    services_s: tuple[float, ...] = (0.02, 0.08),
 ) -> None:
     """Judge a wait that moves: deadlines in service times, backlogs at the start in deadlines.
 
@@ -129,7 +132,7 @@ def transient(
     """
     repeats, phases = 40, np.arange(0.05, 1, 0.1)
     wrong = []
-    for i, (d, b, cv, s) in enumerate(itertools.product(deadlines, backlogs, cvs, (0.02, 0.08))):
+    for i, (d, b, cv, s) in enumerate(itertools.product(deadlines, backlogs, cvs, services_s)):
         totals, references = Totals(1), []
         for phase in phases.tolist():
             one = chained(
@@ -174,6 +177,34 @@ def transient(
 def test_a_backlog_is_worked_off(utilisation: float) -> None:
     """After a burst, a cluster change or a slower rung: the wait starts high and falls, over 5 s."""
     transient(utilisation, 5.0, deadlines=(2.0, 4.0, 8.0), backlogs=(0.5, 0.9, 1.5, 3.0), cvs=(0.05,), points=0.02)
+
+
+@pytest.mark.parametrize("utilisation", (0.1, 0.2, 0.5))
+def test_a_backlog_is_worked_off_by_a_few_frames(utilisation: float) -> None:
+    """Where frames are rare only the first ones find a backlog: whole frames, however far apart."""
+    transient(
+        utilisation,
+        5.0,
+        deadlines=(1.5, 2.0, 4.0, 8.0),
+        backlogs=(0.3, 0.6, 1.0, 1.5),
+        cvs=(0.05,),
+        points=0.02,
+        services_s=SERVICES_S,
+    )
+
+
+def test_one_frame_behind_a_backlog() -> None:
+    """It waits for all of it, its own p95 is its latency, and what the next frame finds is what nobody served."""
+    one, interval_s = np.ones(1, np.float32), np.float32(INTERVAL_S)
+    service_s, cv, first = 0.05 * one, 0.02 * one, 0 * one
+    queue = serve(0.3 * one, first, service_s, cv, one, one, interval_s)
+    assert queue.arrived == 1
+    assert queue.latency_mean_s == pytest.approx(0.35)
+    assert queue.latency_p95_s == pytest.approx(0.35, rel=0.01) and queue.latency_p95_s >= queue.latency_mean_s
+    assert queue.busy_s == pytest.approx(0.35)
+    queue = serve(0.7 * one, first, service_s, cv, one, 0.5 * one, interval_s)
+    assert queue.dropped == queue.arrived == 1
+    assert queue.backlog_s == pytest.approx(0.2) and queue.busy_s == pytest.approx(INTERVAL_S)
 
 
 @pytest.mark.parametrize("utilisation", (1.1, 1.6, 2.5))
