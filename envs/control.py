@@ -74,8 +74,13 @@ class ControlEnv(gym.Env[Floats, Any]):
         return self.codec.action_masks(self.demand)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
-        """Start the next scenario; a seed gives the board a new generator and chooses where to start."""
+        """Start the next scenario; a seed gives the board a new generator and chooses where to start.
+
+        The first episode without one draws it.
+        """
         super().reset(seed=seed)
+        if seed is None and self._next is None:
+            seed = int(self.np_random.integers(2**32))  # else every environment would have the same board and noise
         if seed is not None or self._next is None:
             self._next = first_scenario(seed, len(self.scenarios))
         self.scenario = self.scenarios[self._next]

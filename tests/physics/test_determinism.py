@@ -102,6 +102,16 @@ def test_same_seed_again_and_another_seed(task: Task) -> None:
     assert not np.array_equal(trace(1), trace(2))
 
 
+def test_environments_without_a_seed_differ(task: Task) -> None:
+    """As lanes of the batch do: neither the same board nor the same noise."""
+    seen = []
+    for _ in range(2):
+        env = ControlEnv(SimBoard(task.model, task.profile, vary=task.vary), task.profile, task.scenarios[:1])
+        env.reset()
+        seen.append(np.array([env.step(action)[0] for action in actions(task, 5)]))
+    assert not np.array_equal(*seen)
+
+
 FIELDS = (
     *("granted", "frames", "served", "missed", "dropped", "latency_mean_s", "latency_p95_s", "noise"),
     *("energy_j", "temp_c", "utilisation", "peak_utilisation", "throttled", "switched"),
