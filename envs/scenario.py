@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from hw.errors import InputError
 from hw.files import Row, atomic_write_text, number, read_table
-from hw.types import GOALS, BoardSpec, Demand, Load, Unit
+from hw.types import BUDGET_J, DEADLINE_S, GOALS, MEM_GBPS, RATE_HZ, BoardSpec, Demand, Load, Unit
 
 Floats = npt.NDArray[np.float64]
 
 AMBIENT_C = (-40.0, 85.0)  # the industrial range of embedded boards: beyond it, a typing error
+LONGEST_S = 1e9  # 32 years
 _EPS_S = 1e-9  # k * interval_s may fall a rounding error short of the time written in the file
 _PER_ROW = ("rate_hz", "deadline_s", "accuracy_min", "energy_budget_j", "mem_gbps", "ambient_c")
 
@@ -115,8 +116,8 @@ def load_scenario(path: str | Path, spec: BoardSpec) -> Scenario:
     """The scenario in a CSV file, named by the file.
 
     Raises InputError (file, line, column, value) for a missing, unknown or duplicate column, a cell that is
-    not a finite number, times that do not start at 0 and grow, a rate, deadline or budget of 0 or less, an
-    accuracy outside 0..1, an unknown goal, a load outside 0..the unit's cores, negative memory traffic, an
+    not a finite number, times that do not start at 0 and grow, a rate, deadline, budget or memory traffic outside
+    its bounds in `hw.types`, an accuracy outside 0..1, an unknown goal, a load outside 0..the unit's cores, an
     ambient temperature outside -40..85, fewer than two rows, less than one control interval.
     """
     return _parse(path, read_table(path, columns(spec)), spec, name=Path(path).stem, family="file")
@@ -155,7 +156,7 @@ def _parse(path: str | Path, rows: Sequence[Row], spec: BoardSpec, *, name: str,
         ) -> float:
             return number(path, line, column, cells[column], low=low, high=high)
 
-        t_s = num("t_s", 0.0)
+        t_s = num("t_s", 0.0, LONGEST_S)
         earlier = values["t_s"][-1] if values["t_s"] else None
         if earlier is None and t_s != 0:
             raise InputError.at(
@@ -171,12 +172,8 @@ def _parse(path: str | Path, rows: Sequence[Row], spec: BoardSpec, *, name: str,
                 want=f"later than the row before ({earlier:g})",
             )
         values["t_s"].append(t_s)
-        for column in ("rate_hz", "deadline_s", "energy_budget_j"):
-            values[column].append(num(column, None))
-            if values[column][-1] <= 0:
-                raise InputError.at(
-                    path, "too low", line=line, column=column, value=cells[column], want="a number above 0"
-                )
+        for column, bounds in (("rate_hz", RATE_HZ), ("deadline_s", DEADLINE_S), ("energy_budget_j", BUDGET_J)):
+            values[column].append(num(column, *bounds))
         values["accuracy_min"].append(num("accuracy_min", 0.0, 1.0))
         if cells["goal"] not in GOALS:
             raise InputError.at(
@@ -190,7 +187,7 @@ def _parse(path: str | Path, rows: Sequence[Row], spec: BoardSpec, *, name: str,
         values["goal"].append(GOALS.index(cells["goal"]))
         for unit in spec.units:
             values[f"load_{unit.name}"].append(num(f"load_{unit.name}", 0.0, max_load(unit)))
-        values["mem_gbps"].append(num("mem_gbps", 0.0))
+        values["mem_gbps"].append(num("mem_gbps", *MEM_GBPS))
         values["ambient_c"].append(num("ambient_c", *AMBIENT_C))
     last = rows[-1][0]
     if len(rows) < 2:

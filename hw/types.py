@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 Goal = Literal["min_energy", "max_accuracy"]
 GOALS: tuple[Goal, ...] = ("min_energy", "max_accuracy")
 Kind = Literal["measured", "modelled"]
+# From least to most: far beyond what anybody asks of a board, and what the simulator's single precision can hold
+RATE_HZ, DEADLINE_S, BUDGET_J, MEM_GBPS = (1e-6, 1e6), (1e-6, 1e6), (1e-9, 1e9), (0.0, 100.0)
 
 
 @dataclass(frozen=True, kw_only=True)

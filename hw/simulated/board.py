@@ -11,7 +11,7 @@ from hw.boardmodel import BoardModel
 from hw.errors import Refused
 from hw.simulated.sensor import rails_error_j
 from hw.simulated.simulator import Interval, Simulator
-from hw.types import Demand, Knobs, Load, Profile, Telemetry
+from hw.types import DEADLINE_S, MEM_GBPS, RATE_HZ, Demand, Knobs, Load, Profile, Telemetry
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
@@ -36,21 +36,26 @@ class SimBoard:
         return self._last
 
     def inject(self, load: Load) -> None:
-        """Background work from now on; Refused where the board has no such unit or fewer cores."""
+        """Background work from now on; Refused where the board has no such unit or fewer cores, or for such traffic."""
         busy = np.zeros((len(self.spec.units), 1), np.float32)
         for name, cores in load.busy.items():
             row = next((i for i, u in enumerate(self.spec.units) if u.name == name), None)
             if row is None or not 0 <= cores <= self.spec.units[row].cores:
                 raise Refused(f"load {cores!r} on {name!r}: {self.spec.name} has no such unit with that many cores")
             busy[row] = cores
+        _check("memory traffic", load.mem_gbps, MEM_GBPS, "GB/s")
         self.simulator.inject(busy, np.array([load.mem_gbps], np.float32), np.array([load.ambient_c], np.float32))
 
     def step(self, knobs: Knobs, demand: Demand) -> Telemetry:
         """Set, serve one interval, read; Refused for a rung, unit or core count the board does not have.
 
+        Also for a rate or a deadline out of bounds: a rate of 0 among them, for its next frame is never due.
+
         A frequency between two steps is granted as the nearest one, as the kernel does.
         """
         indices = knob_indices(knobs, self.spec.placements, self)
+        _check("rate", demand.rate_hz, RATE_HZ, "Hz")
+        _check("deadline", demand.deadline_s, DEADLINE_S, "s")
         interval = self.simulator.step(
             indices, np.array([demand.rate_hz], np.float32), np.array([demand.deadline_s], np.float32)
         )
@@ -61,6 +66,13 @@ class SimBoard:
 
     def close(self) -> None:
         """Nothing to restore."""
+
+
+def _check(what: str, value: float, bounds: tuple[float, float], unit: str) -> None:
+    """Refused where a value is out of its bounds, or NaN."""
+    low, high = bounds
+    if not low <= value <= high:
+        raise Refused(f"{what} of {value!r} {unit}: a simulated board takes {low:g} to {high:g} {unit}")
 
 
 def knob_indices(knobs: Knobs, placements: tuple[tuple[str, int], ...], board: SimBoard) -> I:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from experiments.make_paper_profile import LAWS, NANO, build_profile
 from hw.boardfile import board_names, load_board
 from hw.catalog import HOST, open_board
 from hw.check import check_board
-from hw.errors import InputError
+from hw.errors import InputError, Refused
 from hw.profile import open_profile, profile_path, save_profile
-from hw.types import OperatingPoint
+from hw.types import DEADLINE_S, MEM_GBPS, RATE_HZ, Demand, Load, OperatingPoint
 
 NANO_NAMES = ("jetson_nano", "jetson_nano_5w")
 
@@ -55,6 +56,33 @@ def test_every_task_is_of_a_board_that_ships() -> None:
 def test_this_machine_needs_a_profile_of_its_own() -> None:
     with pytest.raises(InputError, match="no profile of this machine"):
         gymnasium.make("powerband/Host-v0")
+
+
+WORK = Demand(rate_hz=5.0, deadline_s=0.3, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+
+
+@pytest.mark.parametrize("changes", [{"rate_hz": 0.0}, {"rate_hz": 1e-50}, {"rate_hz": 1e39}, {"deadline_s": math.inf}])
+def test_a_simulated_board_refuses_what_it_cannot_reckon_with(changes: dict[str, float]) -> None:
+    board = open_board("xu3")
+    knobs = board.reset().granted
+    with pytest.raises(Refused, match="a simulated board takes 1e-06 to") as caught:
+        board.step(knobs, replace(WORK, **changes))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    with pytest.raises(Refused, match="a simulated board takes 0 to 100 GB/s"):
+        board.inject(Load(busy={}, mem_gbps=1e39, ambient_c=25.0))
+
+
+@pytest.mark.parametrize("rate_hz", RATE_HZ)
+@pytest.mark.parametrize("deadline_s", DEADLINE_S)
+def test_the_ends_of_what_may_be_demanded(rate_hz: float, deadline_s: float) -> None:
+    """Warnings are errors here, so nothing overflows; hot and with all the traffic there may be."""
+    board = open_board("xu3")
+    knobs = board.reset(seed=0).granted
+    board.inject(Load(busy={"a7": 4.0, "a15": 4.0}, mem_gbps=MEM_GBPS[1], ambient_c=85.0))
+    for _ in range(30):
+        told = board.step(knobs, replace(WORK, rate_hz=rate_hz, deadline_s=deadline_s))
+        assert 0 <= told.dropped <= told.missed <= told.frames == told.served + told.dropped
+        assert math.isfinite(told.temp_c["soc"]) and math.isfinite(told.total_energy_j or 0.0)
 
 
 # ---- the two modes of the Jetson Nano ----
