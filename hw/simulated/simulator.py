@@ -245,9 +245,9 @@ class Simulator:
         for expected in (dropped, missed):  # rounded to whole frames without bias
             expected += coin
             np.floor(expected, out=expected)
-        np.minimum(missed, queue.arrived, out=missed)
+            # at the highest rates single precision has no room for the coin beside the frames
+            np.minimum(expected, queue.arrived, out=expected)
         served = queue.arrived - dropped
-        at_least(served, ZERO, out=served)
         nothing = (served < HALF).nonzero()[0]
         queue.latency_mean_s[nothing] = queue.latency_p95_s[nothing] = np.nan
 

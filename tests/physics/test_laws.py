@@ -84,6 +84,18 @@ def test_energy_adds_up(seed: int) -> None:
             assert ((share >= 0) & (share <= 1 + 1e-6)).all()
 
 
+def test_frames_add_up_at_the_highest_rates() -> None:
+    """Where a frame more or less is at the end of single precision."""
+    n, rng = 2000, np.random.default_rng(0)
+    simulator = seeded(0, n)
+    for _ in range(20):
+        knobs = rng.integers(0, SIZES[:, None], (len(SIZES), n))
+        rate, deadline_s = np.float32(10 ** rng.uniform(2, 6, n)), np.float32(10 ** rng.uniform(-6, 0, n))
+        interval = simulator.step(knobs, rate, deadline_s)
+        assert ((interval.dropped <= interval.missed) & (interval.missed <= interval.frames)).all()
+        assert (interval.served + interval.dropped == interval.frames).all()
+
+
 @few
 @given(seeds)
 def test_throttling_only_lowers_clocks(seed: int) -> None:
