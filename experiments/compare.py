@@ -24,12 +24,13 @@ from experiments._jobs import default_jobs
 from experiments._metrics import write_results
 from experiments._progress import Bar
 from experiments._report import write_report
-from experiments._run import RunFolder, check_folder
+from experiments._run import RECORD, RunFolder, check_folder
 from experiments._table import PLAIN_WIDTH, print_comparison
 from hw.catalog import open_board
 from hw.errors import InputError
 
 SCRIPT = "compare.py"
+OUTPUTS = ("results.csv", "report.html", "gap.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,8 @@ def main() -> None:
     spec, profile = board.spec, board.profile
     if config.backend == "sim" and config.gap:
         raise InputError.at("--gap", "is between the simulator and a machine", want="--backend real, or emulated")
+    if config.backend != "sim" and config.vary:
+        raise InputError.at("--vary", "only a simulated board varies", want="leave it out, or --backend sim")
     if config.backend != "sim" and not config.controllers:
         want = "name a few: every flight takes as long as its scenario"
         raise InputError.at("--controllers", "missing for a board that is not simulated", want=want)
@@ -80,6 +83,7 @@ def main() -> None:
     check_scenarios(scenarios)
     check_folder(config.out, SCRIPT, again=True)
     seeds = range(config.seeds)
+    earlier = (config.out / RECORD).exists()  # by `check_folder` one of this command
     folder = RunFolder(
         config.out,
         SCRIPT,
@@ -90,6 +94,9 @@ def main() -> None:
         again=True,
     )
     with folder:
+        if earlier:  # what is found here afterwards is of this run
+            for path in (*(folder.path / name for name in OUTPUTS), *(folder.path / "telemetry").glob("*.csv")):
+                path.unlink(missing_ok=True)
         telemetry = folder.path / "telemetry" if config.telemetry else None
         if telemetry is not None:
             telemetry.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import subprocess
 import sys
@@ -83,11 +84,35 @@ def test_an_emulated_board_has_next_to_no_gap(tmp_path: Path) -> None:
         assert [line["controller"] for line in csv.DictReader(stream)] == ["ladder"]
 
 
+OUTPUTS = ("results.csv", "report.html", "gap.csv", "telemetry/ladder-short-0.csv")
+
+
+@pytest.mark.parametrize("script", ["compare.py", None])
+def test_nothing_of_an_earlier_run_is_left(tmp_path: Path, script: str | None) -> None:
+    """Beside the record of a run stands what that run found; a folder without a record is somebody's."""
+    (tmp_path / "short.csv").write_text(SCENARIO)
+    (tmp_path / "out" / "telemetry").mkdir(parents=True)
+    for name in (*OUTPUTS, "notes.txt"):
+        (tmp_path / "out" / name).write_text("old\n")
+    if script is not None:
+        (tmp_path / "out" / "run.json").write_text(json.dumps({"script": script}))
+    words = ("--controllers", "ladder", "--scenarios", "short.csv", "--seeds", 1, "--jobs", 1, "--out", "out")
+    refused = compare(tmp_path, *words, "--profile", "nope")
+    assert refused.returncode == 2
+    assert all((tmp_path / "out" / name).read_text() == "old\n" for name in OUTPUTS)
+    done = compare(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    left = [name for name in (*OUTPUTS, "notes.txt") if (tmp_path / "out" / name).exists()]
+    assert left == (["results.csv", "report.html", "notes.txt"] if script else [*OUTPUTS, "notes.txt"])
+    assert (tmp_path / "out" / "results.csv").read_text() != "old\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     (
         (("--gap",), "--gap: is between the simulator and a machine"),
         (("--backend", "emulated"), "--controllers: missing for a board that is not simulated"),
+        (("--backend", "emulated", "--controllers", "ladder", "--vary"), "--vary: only a simulated board varies"),
         (("--backend", "emulated", "--controllers", "oracle"), "value 'oracle': looks into the simulator"),
         (("--backend", "real", "--controllers", "ladder"), "a real board flies by a measured profile"),
     ),
@@ -97,3 +122,4 @@ def test_refusals(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     assert done.returncode == 2
     assert said in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out" / "results.csv").exists()
+    assert "--vary" not in words or not (tmp_path / "out").exists()
