@@ -10,12 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dyndnn.errors import NetworkError
 from dyndnn.ladder import BIN_FILE, ladder_folder, load_ladder
 from experiments._cli import main_guard, parse
 from hw.boardfile import board_names, load_board
 from hw.boardmodel import BoardModel
+from hw.errors import InputError
 from hw.ladderfile import ladder_names
-from hw.profile import open_profile
+from hw.modelled import model_profile
 
 HELP = """Compare ladders on boards by their accuracy-latency fronts, as Markdown.
 
@@ -44,12 +46,18 @@ class Args:
 def main() -> None:
     """Run the command."""
     args = parse(Args, HELP)
-    ladders = args.ladders or cifar10_ladders()
+    try:
+        ladders = args.ladders or cifar10_ladders()
+        for ladder in ladders:
+            load_ladder(ladder_folder(ladder))
+    except NetworkError as error:
+        raise InputError(str(error)) from None
+    models = {board: load_board(board) for board in args.boards or board_names()}
+    fronts_of = {board: [front(model, ladder) for ladder in ladders] for board, model in models.items()}
     rungs_told = "accuracy in % (measured) at its shortest latency in ms (modelled), per rung"
     print(f"| board | ladder | {rungs_told} | hypervolume | weights |")
     print("|---|---|---|---|---|")
-    for board in args.boards or board_names():
-        fronts = [front(load_board(board), ladder) for ladder in ladders]
+    for board, fronts in fronts_of.items():
         worth = hypervolumes(fronts)
         best = choice(ladders, worth)
         for ladder, rungs, volume in zip(ladders, fronts, worth, strict=True):
@@ -71,9 +79,9 @@ def weight_bytes(ladder: str) -> int:
 def front(model: BoardModel, ladder: str) -> Front:
     """Per rung its shortest latency (s) over the board's operating points, and its accuracy.
 
-    Raises what `hw.profile.open_profile` does.
+    Raises what `hw.modelled.model_profile` does.
     """
-    profile = open_profile(model, ladder)
+    profile = model_profile(ladder, model)
     return tuple(
         (min(p.latency_mean_s for p in profile.points if p.rung == rung.index), rung.accuracy) for rung in profile.rungs
     )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
+from pathlib import Path
+
 import pytest
 
-from experiments.judge_ladders import choice, cifar10_ladders, front, hypervolumes, useful
+from experiments.judge_ladders import choice, cifar10_ladders, front, hypervolumes, main, useful
 from hw.boardfile import board_names, load_board
-from hw.ladderfile import ladder_names
+from hw.errors import InputError
+from hw.ladderfile import LADDER_FILE, ZOO, ladder_names
 
 
 @pytest.mark.parametrize("board", board_names())
@@ -17,6 +23,29 @@ def test_the_default_is_the_best_front(board: str) -> None:
 
 def test_ladders_of_another_task_are_not_compared() -> None:
     assert set(ladder_names()) - set(cifar10_ladders()) == {"digits"}
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["judge_ladders.py", *words])
+    main()
+
+
+def test_the_ladders_asked_for_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    judged(monkeypatch, "--boards", "xu3", "--ladders", "alexnet-group", str(ZOO / "resnet20-uniform"))
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.count("| xu3 |") for row in rows] == [1, 1] and "alexnet-group" in rows[0]
+
+
+@pytest.mark.parametrize("what", ["a profile", "damaged", "nothing"])
+def test_what_is_no_ladder_is_refused_before_a_word(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ZOO / "digits", tmp_path / "damaged")
+    (tmp_path / "damaged" / LADDER_FILE).write_text("{")
+    name = {"a profile": "paper", "damaged": str(tmp_path / "damaged"), "nothing": str(tmp_path)}[what]
+    with pytest.raises(InputError, match=re.escape(name)) as caught:
+        judged(monkeypatch, "--ladders", "alexnet-group", name)
+    assert "\n" not in str(caught.value) and capsys.readouterr().out == ""
 
 
 def test_the_area_under_a_front() -> None:
