@@ -115,6 +115,12 @@ def _check_thermal(path: Path, thermal: Thermal, units: Sequence[str]) -> None:
 
 def _check_throttle(path: Path, throttle: Sequence[Throttle], clocks: Sequence[Clock]) -> None:
     _check_rise(path, "[[throttle]]: trip_c", [trip.trip_c for trip in throttle])
+    for below, trip in pairwise(throttle):
+        most_k = trip.trip_c - below.trip_c + below.hysteresis_k
+        if trip.hysteresis_k > most_k + 1e-9:  # rounding
+            want = f"at most {most_k:g}: the trip below it must not let go before"
+            problem = f"[throttle] at {trip.trip_c:g} C: hysteresis_k is too much"
+            raise InputError.at(path, problem, value=trip.hysteresis_k, want=want)
     known: Mapping[str, Clock] = {clock.name: clock for clock in clocks}
     most = {clock.name: clock.max_hz for clock in clocks}
     for trip in throttle:

@@ -219,6 +219,7 @@ def test_a_board_of_my_own(tmp_path: Path) -> None:
         ('spot_unit = "big"\n', "", "value 5.0: [thermal.fan_full]: spot_k_per_w of no unit; spot_unit and spot_nf in"),
         ("trip_c = 85.0", "trip_c = 65.0", "value 65.0: [[throttle]]: trip_c must rise; more than 70, which it"),
         ("trip_c = 85.0", "trip_c = 70.0", "value 70.0: [[throttle]]: trip_c must rise; more than 70"),
+        ("85.0\nhysteresis_k = 10.0", "85.0\nhysteresis_k = 26.0", "value 26.0: [throttle] at 85 C: hysteresis_k is t"),
         ("{ cpu = 1e9 }", "{ a15 = 1e9 }", "value 'a15': [throttle] at 70 C: caps no clock of this board; clocks are"),
         ("{ cpu = 1e9 }", "{ cpu = 1e6 }", "value 1000000.0: [throttle]: caps_hz looks like kHz; Hz: 1e+09 here"),
         ("{ cpu = 1e9 }", "{ cpu = 1e8 }", "the cap of 'cpu' leaves no frequency; 2e+08 Hz or more, its lowest"),
