@@ -33,21 +33,31 @@ class ActionSpace:
         self._flat_rung = self.flat_points[0]
         sizes = [len(accuracy), len(self._placements), *self._steps]
         self.nvec: list[int] = [self.flat_points.shape[1]] if action_view == "flat" else sizes
+        self._sizes = np.array(self.nvec, np.uintp)[:, None]
 
     def indices(self, actions: npt.NDArray[np.integer[Any]]) -> Ints:
-        """Actions of n boards, (n, len(nvec)) or (n,) when flat, as (2 + clocks, n) knob indices."""
-        actions = np.asarray(actions)
-        if self.action_view == "flat":
-            return np.asarray(self.flat_points.take(actions.reshape(-1), axis=1))
-        return actions.T.astype(np.intp, copy=False)
+        """Actions of n boards, (n, len(nvec)) or (n,) when flat, as (2 + clocks, n) knob indices.
+
+        Raises InputError where one is outside the action space.
+        """
+        flat = self.action_view == "flat"
+        rows = np.asarray(actions)
+        if flat and rows.ndim < 2:
+            rows = rows.reshape(-1, 1)
+        if rows.ndim != 2 or rows.shape[1] != len(self.nvec):
+            raise InputError(f"actions of shape {rows.shape} are outside the action space {self.nvec}")
+        columns = np.ascontiguousarray(rows.T, np.intp)
+        outside = columns.view(np.uintp) >= self._sizes  # without a sign, a negative one is very large
+        if outside.any():
+            action = rows[outside.any(axis=0).argmax()].tolist()
+            raise InputError(f"action {action} is outside the action space {self.nvec}")
+        return np.asarray(self.flat_points.take(columns[0], axis=1)) if flat else columns
 
     def knobs(self, action: npt.ArrayLike) -> Knobs:
         """The knobs an action means; InputError where it is outside the action space."""
-        values = np.atleast_1d(np.asarray(action)).astype(np.intp)
-        if values.shape != (len(self.nvec),) or any(
-            not 0 <= v < size for v, size in zip(values, self.nvec, strict=False)
-        ):
-            raise InputError(f"action {np.asarray(action).tolist()!r} is outside the action space {self.nvec}")
+        values = np.atleast_1d(np.asarray(action))
+        if values.shape != (len(self.nvec),):
+            raise InputError(f"action {values.tolist()} is outside the action space {self.nvec}")
         column = self.indices(values[None])[:, 0].tolist()
         unit, cores = self._placements[column[1]]
         freqs = {c.name: c.freqs_hz[i] for c, i in zip(self.spec.clocks, column[2:], strict=True)}

@@ -25,8 +25,8 @@ Floats = npt.NDArray[np.float32]
 class BoardVectorEnv(VectorEnv[Floats, Any, npt.NDArray[Any]]):
     """n lanes of one task; lane i of `reset(seed=s)` shows what `ControlEnv.reset(seed=s + i)` shows.
 
-    `info` holds arrays over lanes: the reward's terms, frames and misses, and `final_obs` with `_final_obs` where
-    an episode ended.
+    `info` holds arrays over lanes: the reward's terms, frames and misses. Where an episode ended there are `final_obs`
+    and `final_info` besides, and for every array a mask, named with a `_` before it, of the lanes that it is of.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -67,15 +67,18 @@ class BoardVectorEnv(VectorEnv[Floats, Any, npt.NDArray[Any]]):
     def step(
         self, actions: Any
     ) -> tuple[Floats, npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
-        """One control interval of every lane."""
+        """One control interval of every lane; InputError for an action outside the action space."""
         step = self.batch.step(np.asarray(actions))
         info: dict[str, Any] = {f"reward/{name}": value for name, value in step.terms.items()}
         info["frames"], info["missed"] = step.frames, step.interval.missed
         if step.ended.size:
-            info["final_obs"] = np.zeros(self.num_envs, dtype=object)
+            # Gymnasium's layout: of a lane that ended, its last interval stands in `final_info`
+            told, going = tuple(info.items()), ~step.truncated
+            info |= {f"_{name}": going for name, _ in told}
+            info["final_info"] = dict(told) | {f"_{name}": step.truncated for name, _ in told}
+            info["final_obs"] = np.full(self.num_envs, None, dtype=object)
             info["final_obs"][step.ended] = np.fromiter(step.final, dtype=object, count=step.ended.size)
-            info["_final_obs"] = step.truncated
-            info["final_info"], info["_final_info"] = {}, step.truncated
+            info["_final_obs"] = info["_final_info"] = step.truncated
         return step.observation, step.reward, self._no_termination.copy(), step.truncated, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:

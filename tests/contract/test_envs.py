@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from envs.control import ControlEnv
 from envs.vector import BoardVectorEnv, make_sb3_env
+from hw.errors import InputError
 from hw.types import Demand
 
 ID = "powerband/XU3-v0"
@@ -126,6 +127,49 @@ def test_vector_env_resets_in_the_same_step(action_view: str) -> None:
             assert info["final_obs"][lane] in env.single_observation_space
             assert not np.array_equal(info["final_obs"][lane], rows[lane])
     assert ends == 3
+
+
+def staggered(n: int) -> BoardVectorEnv:
+    """Lanes whose episodes end one after the other."""
+    env = make_many(n)
+    env.reset(seed=5)
+    env.batch._ends_at[:] = 3 + np.arange(n)
+    return env
+
+
+def test_infos_lie_as_gymnasium_lays_them() -> None:
+    """Only the lanes that ended have a last observation and a last interval, and every array says whose it is."""
+    env = DictInfoToList(staggered(3))
+    for k in range(6):
+        *_, truncated, infos = env.step(np.zeros((3, 4), np.int64))
+        assert truncated.tolist() == [k == 2, k == 3, k == 4]
+        for lane, info in enumerate(infos):
+            last = info["final_info"] if truncated[lane] else info
+            assert {"frames", "missed", "reward/energy"} <= last.keys()
+            assert ("final_obs" in info) == ("final_info" in info) == truncated[lane]
+            assert truncated[lane] == ("frames" not in info)
+    env = staggered(3)
+    for _ in range(3):
+        *_, info = env.step(np.zeros((3, 4), np.int64))
+    assert info["final_obs"][1] is None and info["final_obs"][0] in env.single_observation_space
+
+
+@pytest.mark.parametrize("action_view", ("multi", "flat"))
+def test_an_action_outside_the_space_is_refused(action_view: str) -> None:
+    env, one = make_many(3, action_view), make(action_view)
+    env.reset(seed=0)
+    one.reset(seed=0)
+    for column, size in enumerate(env.codec.nvec):
+        for wrong in (-1, size, 2**40):
+            actions = np.zeros((3, len(env.codec.nvec)), np.int64)
+            actions[1, column] = wrong
+            for refused in (lambda a=actions: env.step(a), lambda a=actions: one.step(a[1])):
+                with pytest.raises(InputError, match="is outside the action space") as caught:
+                    refused()
+                assert str(wrong) in str(caught.value)
+    with pytest.raises(InputError, match="outside the action space"):
+        env.step(np.zeros((3, 2), np.int64))
+    env.step(env.action_space.sample())
 
 
 def test_gymnasium_records_episode_statistics() -> None:
