@@ -184,6 +184,7 @@ class LinuxBoard:
                 self._guard = start_restorer(self._sysfs.root)
             for clock in self.spec.clocks if not self._shadow else ():
                 self._clocks[clock.name].take(clock.freqs_hz[0], clock.max_hz)
+                self._hold.correct(self._clocks[clock.name].hidden(clock.max_hz))
             self._meter.start()
         except BaseException:
             self._hold.release()

@@ -52,6 +52,13 @@ class ClockDriver(Protocol):
         """Take the clock over from the kernel, for frequencies within these bounds; Refused where it will not."""
         ...
 
+    def hidden(self, high_hz: float) -> dict[str, str]:
+        """Files of `state` whose own text the kernel hides, with what is to be put back in its place.
+
+        Asked once the clock is taken; `high_hz` as in `take`.
+        """
+        ...
+
     def set(self, freq_hz: float) -> float:
         """Set a frequency of the table; the one that was granted (Hz)."""
         ...
@@ -71,6 +78,7 @@ class _MinMax:
         self.sysfs, self.folder, self._unit, self._sleep = sysfs, folder, unit, sleep
         self._min, self._max, self._cur = (f"{folder}/{name}" for name in names)
         self._asked_hz = 0.0
+        self._found_hz: float | None = None  # what the highest limit showed when it was saved
         self._not_taken: dict[str, str] = {}
         self.freqs_hz: tuple[float, ...] = ()
 
@@ -86,6 +94,7 @@ class _MinMax:
 
     def state(self) -> dict[str, str]:
         """The two limits."""
+        self._found_hz = self.limit_hz
         return {path: self.sysfs.read(path) for path in (self._min, self._max)}
 
     def restore(self, state: Mapping[str, str]) -> None:
@@ -94,6 +103,21 @@ class _MinMax:
         left = put_back(self.sysfs, state)
         if left:
             raise Flaky(f"not put back: {'; '.join(left)}")
+
+    def hidden(self, high_hz: float) -> dict[str, str]:
+        """The highest limit, where a hot kernel shows its own cap in its place.
+
+        The file shows the lower of the two, and nothing shows what was set. Where `high_hz` is written and the file
+        shows no more than before, it is the cap that stands there, and what was set is anything above: `high_hz`, which
+        is what boards are at that nobody lowered. Put back, the cap would stay when the board is cool.
+        """
+        found_hz = self._found_hz
+        if found_hz is None or found_hz >= high_hz:
+            return {}
+        text = kernel_text(high_hz, self._unit)
+        self.sysfs.write(self._max, text)
+        self._sleep(SETTLE_S)
+        return {self._max: text} if self.limit_hz <= found_hz else {}
 
     def granted_hz(self) -> float:
         """The frequency of the table that is nearest to the one in force (Hz)."""

@@ -47,6 +47,10 @@ class Together:
         for driver in self._drivers:
             driver.take(low_hz, high_hz)
 
+    def hidden(self, high_hz: float) -> dict[str, str]:
+        """Of all of them."""
+        return {path: text for driver in self._drivers for path, text in driver.hidden(high_hz).items()}
+
     def set(self, freq_hz: float) -> float:
         """Set all of them; the lowest that was granted (Hz)."""
         return min([driver.set(freq_hz) for driver in self._drivers])
@@ -86,6 +90,10 @@ class FixedClock:
 
     def take(self, low_hz: float, high_hz: float) -> None:
         """Nothing to take."""
+
+    def hidden(self, high_hz: float) -> dict[str, str]:
+        """Nothing is."""
+        return {}
 
     def set(self, freq_hz: float) -> float:
         """The step (Hz), whatever was asked."""

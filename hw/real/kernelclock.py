@@ -1,7 +1,8 @@
 """A clock as its kernel keeps it, for an emulated board: files that take, refuse, round and cap what is written.
 
 A plain file takes any text, so what a kernel refuses at once (EINVAL) shows here a moment later: the file has its old
-text again. What a kernel rounds, caps or clamps shows in the file as the kernel would show it.
+text again. What a kernel rounds, caps or clamps shows in the file as the kernel would show it: the limits show what is
+in force, the lower of what was written and of the thermal governor's cap, and what was written holds again without it.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class KernelClock:
         names = ("scaling_min_freq", "scaling_max_freq", "scaling_cur_freq") if is_cpu else _DEVFREQ
         self._min, self._max, self._cur = names
         self._shown = {self._min: low, self._max: high, self._cur: low}
+        self._limits_hz = {self._min: clock.freqs_hz[0], self._max: clock.max_hz}  # as they were written
         self.freq_hz = self._speed_hz = clock.freqs_hz[0]
         self.cap_hz = clock.max_hz  # of the thermal governor
         self.busy = 0.0  # of the busiest core in the interval before; what the kernel's own governor goes by
@@ -105,20 +107,23 @@ class KernelClock:
             self._speed_hz = self.freq_hz
 
     def _limits(self, asked: Mapping[str, str]) -> None:
-        limits = {name: self._hertz(asked[name], self._shown[name]) for name in (self._min, self._max)}
-        if limits[self._min] <= limits[self._max]:
-            self._shown |= {name: kernel_text(hertz, self._unit) for name, hertz in limits.items()}
+        written = {n: self._hertz(asked[n], hz) for n, hz in self._limits_hz.items() if asked[n] != self._shown[n]}
+        limits_hz = self._limits_hz | written
+        if limits_hz[self._min] <= limits_hz[self._max]:
+            self._limits_hz = limits_hz
+        for name, hertz in self._limits_hz.items():
+            self._shown[name] = kernel_text(min(hertz, self._capped()), self._unit)
 
     def _speed(self, asked: Mapping[str, str]) -> None:
         if self._shown.get("scaling_governor") == "userspace":
             text = asked["scaling_setspeed"]
             if text != self._shown["scaling_setspeed"]:
-                self._speed_hz = self._hertz(text, kernel_text(self._speed_hz, KHZ))
+                self._speed_hz = self._hertz(text, self._speed_hz)
 
-    def _hertz(self, text: str, before: str) -> float:
+    def _hertz(self, text: str, before_hz: float) -> float:
         """What a text asks for, within the hardware's limits; what was there before where it is no number."""
-        number = int(text) if text.isdigit() else int(before)
-        return min(max(number * self._unit, self._clock.freqs_hz[0]), self._clock.max_hz)
+        hertz = int(text) * self._unit if text.isdigit() else before_hz
+        return min(max(hertz, self._clock.freqs_hz[0]), self._clock.max_hz)
 
     def _wanted_hz(self) -> float:
         governor = self._shown.get("scaling_governor", "")

@@ -116,6 +116,10 @@ class QuotaClock:
         for pid in sorted(self._pids):
             self.adopt(pid)
 
+    def hidden(self, high_hz: float) -> dict[str, str]:
+        """Nothing: no file was there before."""
+        return {}
+
     def adopt(self, pid: int) -> None:
         """Put a process and all its threads under the clock, now or as soon as it is taken; Flaky where it died."""
         self._pids = {p for p in self._pids if Path(f"/proc/{p}").exists()} | {pid}

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -53,22 +53,29 @@ def put_back(sysfs: Sysfs, values: Mapping[str, str]) -> list[str]:
 
     Governors first, so that the kernel is in charge again at once; then limits, in the order in which the lowest is
     never above the highest; a frequency that a person had set last: its governor must be there for it.
+    A limit's file shows what is in force, which a hot kernel lowers, and keeps what was written for later: so a limit
+    is always written, and is back once the kernel took it and shows no more.
     """
     left: dict[str, str] = {}
     for path in _in_order(sysfs, values):
+        limit = path.rpartition("/")[2] in (*_LIMITS, *_LIMITS.values())
         for _ in range(TRIES):
             try:
-                if sysfs.read(path) != values[path]:
+                if limit or sysfs.read(path) != values[path]:
                     sysfs.write(path, values[path])
                 shown = sysfs.read(path)
             except BoardError as error:
                 left[path] = str(error)
                 continue
-            if shown == values[path]:
+            if shown == values[path] or (limit and _lower(shown, values[path])):
                 left.pop(path, None)
                 break
             left[path] = f"{sysfs.path(path)}: wrote {values[path]}, shows {shown}"
     return list(left.values())
+
+
+def _lower(shown: str, written: str) -> bool:
+    return shown.isdigit() and written.isdigit() and int(shown) < int(written)
 
 
 def _in_order(sysfs: Sysfs, values: Mapping[str, str]) -> list[str]:
@@ -202,7 +209,7 @@ class Hold:
                 when=datetime.now(UTC).isoformat(timespec="seconds"),
                 values=dict(read()),
             )
-            atomic_write_text(self.file, json.dumps(asdict(saved), indent=1) + "\n")
+            self._write(saved)
         except BaseException:
             self._unlock()
             raise
@@ -212,6 +219,13 @@ class Hold:
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # started by nohup
                     self._before[number] = signal.signal(number, self._on_signal)
+
+    def correct(self, values: Mapping[str, str]) -> None:
+        """These texts are what is to be put back, not what `read` had found: the kernel had hidden them."""
+        assert self.saved is not None  # the caller has taken it
+        if values:
+            self.saved = replace(self.saved, values={**self.saved.values, **values})
+            self._write(self.saved)
 
     def release(self) -> None:
         """Put everything back and let go; twice is fine. Flaky where settings could not be put back (kept in file)."""
@@ -229,6 +243,9 @@ class Hold:
         self._before = {}
         atexit.unregister(self._at_end)
         self._unlock()
+
+    def _write(self, saved: SavedState) -> None:
+        atomic_write_text(self.file, json.dumps(asdict(saved), indent=1) + "\n")
 
     def _at_end(self) -> None:
         try:

@@ -30,6 +30,25 @@ def test_a_kernel_without_userspace_is_driven_by_its_limits(xu3: Emulation) -> N
     assert (xu3.root / POLICY4 / "scaling_max_freq").read_text() == "2000000\n"
 
 
+def test_a_hot_board_keeps_its_limits(xu3: Emulation) -> None:
+    """Two flights, the second of a board that is capped from the start: its limit is as found once it is cool."""
+    limit = xu3.root / POLICY4 / "scaling_max_freq"
+    first = fly_on(xu3)
+    first.reset(seed=0)
+    knobs = replace(full_speed(first.spec), rung=4, cores=4)
+    assert any(first.step(knobs, replace(DEMAND, rate_hz=1000.0)).throttled for _ in range(100))
+    first.close()
+    xu3.ask("look")
+    assert limit.read_text() == "1800000\n", "the kernel's cap"
+    assert not state_file(xu3.root).exists()
+    second = fly_on(xu3)
+    second._take()  # a reset would begin with a cool board
+    xu3.ask("reset", seed=0)
+    second.close()
+    xu3.ask("look")
+    assert limit.read_text() == "2000000\n"
+
+
 @pytest.mark.parametrize("fault", ["clock_stuck", "clock_snapped"])
 def test_a_clock_that_is_not_as_asked_shows(xu3: Emulation, fault: str) -> None:
     board = fly_on(xu3)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hw.errors import Flaky, InputError, Refused
+from hw.real.clocks import Cpufreq
 from hw.real.state import BOOT_ID, FOLDER, LOCK, Hold, held_by, load_state, put_back, restore, state_file
 from hw.real.sysfs import Sysfs
 
@@ -105,11 +106,67 @@ def test_a_speed_that_was_set_needs_its_governor_first(tmp_path: Path) -> None:
     assert (tmp_path / f"{POLICY}/scaling_setspeed").read_text() == "600000\n"
 
 
-def test_what_is_as_it_was_is_not_written(root: Path) -> None:
+def test_what_is_as_it_was_is_not_written_but_for_limits(root: Path) -> None:
+    """What a limit shows is not what somebody wrote there last."""
     transcript: list[str] = []
     put(root, {"sys/enable": "1"})
     assert put_back(Sysfs(root, transcript=transcript), FILES) == []
-    assert transcript == ["sys/enable = 0"]
+    assert [line for line in transcript if "_freq" not in line] == ["sys/enable = 0"]
+    assert sorted(line for line in transcript if "_freq" in line) == sorted(
+        f"{path} = {text}" for path, text in FILES.items() if "_freq" in path
+    )
+
+
+class Hot(Sysfs):
+    """A kernel that caps for heat: a limit shows the lower of what was written and the cap, and keeps what was."""
+
+    cap = 10**10
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: dict[str, str] = {}
+
+    def read(self, path: str) -> str:
+        text = self.asked.get(path, super().read(path))
+        return str(min(int(text), self.cap)) if path.endswith(("min_freq", "max_freq")) else text
+
+    def write(self, path: str, text: str) -> None:
+        self.asked[path] = text
+
+
+def test_a_limit_is_back_though_heat_shows_a_lower_one(root: Path) -> None:
+    sysfs, limit = Hot(root), f"{POLICY}/scaling_max_freq"
+    sysfs.cap = 1200000
+    assert put_back(sysfs, FILES) == []
+    sysfs.cap = 300000000  # of the GPU's, which is in Hz
+    assert put_back(sysfs, FILES) == []
+    sysfs.cap = 10**10
+    assert {path: sysfs.read(path) for path in FILES} == FILES
+    sysfs.asked[limit], sysfs.cap = "2000000", 1400000  # it shows what is to be put back, and is not
+    assert put_back(sysfs, FILES) == []
+    assert sysfs.asked[limit] == "1400000"
+
+
+@pytest.mark.parametrize(("found", "cap", "left"), [(2000, 1800, 2000), (1400, 1800, 1400), (1400, 9000, 1400)])
+def test_a_cap_is_not_taken_for_a_limit(root: Path, found: int, cap: int, left: int) -> None:
+    """Heat caps the clock when it is taken; the limit that somebody set below the cap is that all the same."""
+    limit, table = f"{POLICY}/scaling_max_freq", "200000 1400000 1800000 2000000"
+    put(root, {limit: f"{found}000", f"{POLICY}/related_cpus": "0", f"{POLICY}/scaling_available_frequencies": table})
+    put(root, {f"{POLICY}/scaling_cur_freq": "200000"})
+    sysfs = Hot(root)
+    sysfs.cap = 1000 * cap
+    driver = Cpufreq(sysfs, 0, lambda _: None)
+    hold = Hold(sysfs, "xu3")
+    hold.take(driver.state)
+    driver.take(2e8, 2e9)
+    hold.correct(driver.hidden(2e9))
+    driver.set(2e9)
+    saved = load_state(state_file(root))
+    assert saved == hold.saved
+    assert put_back(sysfs, saved.values) == []
+    hold.release()
+    sysfs.cap = 10**10
+    assert sysfs.read(limit) == f"{left}000"
 
 
 def test_one_file_that_cannot_be_put_back_does_not_keep_the_others(root: Path) -> None:

@@ -76,6 +76,8 @@ class TestCpufreq:
             "scaling_setspeed = 600000",
             "scaling_setspeed = 600000",  # it did not move, so it is asked again
             "scaling_governor = ondemand",
+            "scaling_max_freq = 2000000",
+            "scaling_min_freq = 200000",
         ]
 
     def test_limits(self, tmp_path: Path, folder: str) -> None:
@@ -92,6 +94,7 @@ class TestCpufreq:
             "scaling_max_freq = 600000",
             "scaling_max_freq = 2000000",
             "scaling_min_freq = 2000000",
+            "scaling_max_freq = 2000000",  # limits are written though they show it: what was set may not show
             "scaling_min_freq = 200000",
         ]
 
@@ -110,6 +113,7 @@ class TestCpufreq:
             "scaling_max_freq = 2000000",
             "scaling_setspeed = 2000000",
             "scaling_max_freq = 1400000",
+            "scaling_min_freq = 200000",
             "scaling_setspeed = 600000",
         ]
 
@@ -153,6 +157,7 @@ def test_devfreq(tmp_path: Path) -> None:
         "min_freq = 76800000",
         "max_freq = 76800000",
         "max_freq = 921600000",
+        "min_freq = 76800000",
     ]
     assert {path: (tmp_path / path).read_text().strip() for path in files} == files
 
