@@ -8,12 +8,15 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from hw.errors import Flaky, InputError
-from hw.profiletable import Key
+from hw.files import read_bytes
+from hw.profiletable import Key, in_words
 from hw.real.board import LinuxBoard
 from hw.real.worker import ProcessWorker
 from hw.types import BoardSpec, Demand, Knobs, OperatingPoint, Telemetry
@@ -47,12 +50,13 @@ class Sample:
     energy_j: Mapping[str, float] | None  # per rail, over `seconds` of frames back to back
     seconds: float
     temp_c: float | None  # of the hottest node, at the end
+    cut: bool = False  # the board began to throttle before it was measured as long as planned
 
     def line(self) -> str:
         """As a line of the journal."""
         rung, unit, cores, freq_hz = self.key
         where = {"rung": rung, "unit": unit, "cores": cores, "freq_hz": freq_hz, "repeat": self.repeat}
-        rest = {"energy_j": self.energy_j, "seconds": self.seconds, "temp_c": self.temp_c}
+        rest = {"energy_j": self.energy_j, "seconds": self.seconds, "temp_c": self.temp_c, "cut": self.cut}
         return json.dumps({**where, "service_s": self.service_s, **rest}) + "\n"
 
 
@@ -69,16 +73,16 @@ class Journal:
         self.samples: list[Sample] = []
         first = json.dumps({"sweep": head}, sort_keys=True)
         try:
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-            whole = text[: text.rfind("\n") + 1]
-            lines = whole.splitlines()
+            data = read_bytes(path) if path.exists() else b""
+            whole = data[: data.rfind(b"\n") + 1]
+            lines = [_text(path, n, line) for n, line in enumerate(whole.split(b"\n")[:-1], 1)]
             if lines and lines[0] != first:
                 want = "the same options as before, or a new folder"
                 raise InputError.at(path, "is of a sweep with other options", line=1, want=want)
             self.samples = [_sample(path, n, line) for n, line in enumerate(lines[1:], 2)]
-            if text != whole:
+            if data != whole:
                 with path.open("r+b") as stream:
-                    stream.truncate(len(whole.encode()))
+                    stream.truncate(len(whole))
             self._stream = path.open("a", encoding="utf-8")
             if not lines:
                 self._append(first + "\n")
@@ -103,6 +107,13 @@ class Journal:
         os.fsync(self._stream.fileno())
 
 
+def _text(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError.at(path, "is no text", line=number, want="delete this line, or name a new folder") from None
+
+
 def _sample(path: Path, number: int, line: str) -> Sample:
     try:
         raw = json.loads(line)
@@ -113,6 +124,7 @@ def _sample(path: Path, number: int, line: str) -> Sample:
             energy_j=raw["energy_j"],
             seconds=float(raw["seconds"]),
             temp_c=raw["temp_c"],
+            cut=bool(raw.get("cut", False)),
         )
     except (ValueError, KeyError, TypeError):
         raise InputError.at(path, "is no sample", line=number, want="delete this line, or name a new folder") from None
@@ -124,6 +136,14 @@ def order(points: Sequence[Key], repeats: int, seed: int) -> list[tuple[Key, int
     return [(points[i], repeat) for repeat in range(repeats) for i in rng.permutation(len(points))]
 
 
+class _Served(NamedTuple):
+    """Frames of a point, one demand long."""
+
+    service_s: tuple[float, ...]
+    readings: list[Telemetry]  # of the intervals in which they were served, none of them throttled
+    cut: bool  # by throttling
+
+
 class Sweep:
     """Measures points on a board that was reset."""
 
@@ -132,16 +152,32 @@ class Sweep:
         self._start_c: float | None = None
 
     def run(self, todo: Sequence[tuple[Key, int]], journal: Journal, on_point: Callable[[Sample], None]) -> None:
-        """Measure what the journal does not hold yet. Raises what board and worker do, after some tries."""
+        """Measure what the journal does not hold yet.
+
+        Raises what board and worker do, after some tries; Flaky once all else is measured where points throttled each
+        time before two frames were served: no profile is without them.
+        """
+        if self._board.metered:  # what its meter missed is not measured yet
+            journal.samples = [sample for sample in journal.samples if sample.energy_j is not None]
         done = {(sample.key, sample.repeat) for sample in journal.samples}
+        hot: list[Key] = []
         for key, repeat in todo:
             if (key, repeat) in done:
                 continue
             sample = self._tried(key, repeat)
+            if sample is None:
+                hot.append(key)
+                continue
             journal.add(sample)
             on_point(sample)
+        if hot:
+            raise Flaky(
+                f"{len(hot)} of {len(todo)} measurements throttled at once each time, the first of {in_words(hot[0])}; "
+                "the others are kept: cool the board better, then the same command goes on"
+            )
 
-    def _tried(self, key: Key, repeat: int) -> Sample:
+    def _tried(self, key: Key, repeat: int) -> Sample | None:
+        """A sample; None where the board throttled each time before there was one."""
         for left in range(TRIES - 1, -1, -1):
             self._cool(key)
             try:
@@ -152,8 +188,7 @@ class Sweep:
                 continue
             if sample is not None:
                 return sample
-        rung, unit, cores, freq_hz = key
-        raise Flaky(f"rung {rung} on {cores} cores of {unit}: throttled below {freq_hz / 1e6:.0f} MHz each time")
+        return None
 
     def _cool(self, key: Key) -> None:
         """Wait, at the lowest clocks, until the board is about as cool as at the start."""
@@ -170,7 +205,7 @@ class Sweep:
                 return
 
     def _measure(self, key: Key, repeat: int) -> Sample | None:
-        """A sample; None where the board throttled.
+        """A sample; None where the board throttled before two frames were served. What it served until then counts.
 
         Power while frames come back to back, latency while they come on a clock and the cores rest between them: what
         a controller's frames find is a processor that slept and a cache that others used.
@@ -180,47 +215,61 @@ class Sweep:
         end_s = from_s + WARM_S
         while not (warm := self._frames(from_s)):
             if time.monotonic() > end_s:
-                raise Flaky(f"rung {key[0]} on {key[2]} cores of {key[1]}: no frame was served in {WARM_S:.0f} s")
+                raise Flaky(f"{in_words(key)}: no frame was served in {WARM_S:.0f} s")
             if self._board.step(knobs, BACK_TO_BACK).throttled:
                 return None
         busy = self._served(key, BACK_TO_BACK, replace(self._effort, frames=2), max(s + took for s, took in warm))
         if busy is None:
             return None
-        service_s, readings = busy
-        period_s = float(np.median(service_s)) / BUSY_SHARE
-        spaced = replace(BACK_TO_BACK, rate_hz=1.0 / period_s)
-        clocked = self._served(key, spaced, self._effort, time.monotonic() + period_s)
+        period_s = float(np.median(busy.service_s)) / BUSY_SHARE
+        clocked = None if busy.cut else self._clocked(key, period_s)
+        if clocked is None:  # hot, or nearly, from the frames back to back
+            self._cool(key)
+            clocked = self._clocked(key, period_s)
         if clocked is None:
             return None
-        known = [t for t in readings if t.energy_j is not None]
+        known = [t for t in busy.readings if t.energy_j is not None]
+        if not known and self._board.metered:
+            raise Flaky(f"{in_words(key)}: the power meter gave no energy")
         rails = self._board.spec.rails
         return Sample(
             key=key,
             repeat=repeat,
-            service_s=clocked[0],
+            service_s=clocked.service_s,
             energy_j={r: sum((t.energy_j or {})[r] for t in known) for r in rails} if known else None,
-            seconds=sum(t.interval_s for t in known or readings),
-            temp_c=hottest(clocked[1][-1]),
+            seconds=sum(t.interval_s for t in known or busy.readings),
+            temp_c=hottest(clocked.readings[-1]),
+            cut=busy.cut or clocked.cut,
         )
 
-    def _served(
-        self, key: Key, demand: Demand, effort: Effort, from_s: float
-    ) -> tuple[tuple[float, ...], list[Telemetry]] | None:
-        """Service times of frames that started at or after `from_s`, and the intervals; None where it throttled."""
-        service_s: list[float] = []
+    def _clocked(self, key: Key, period_s: float) -> _Served | None:
+        """What frames take that come one a period."""
+        spaced = replace(BACK_TO_BACK, rate_hz=1.0 / period_s)
+        return self._served(key, spaced, self._effort, time.monotonic() + period_s)
+
+    def _served(self, key: Key, demand: Demand, effort: Effort, from_s: float) -> _Served | None:
+        """What frames took that started at or after `from_s`, until the board throttles; None where that was at once.
+
+        At once: before there were two of them. The interval before may hold the beginning of it, so it counts only
+        where there is no other.
+        """
+        service_s: list[list[float]] = []
         readings: list[Telemetry] = []
         begun_s = time.monotonic()
         while True:
             telemetry = self._board.step(knobs_of(self._board.spec, key), demand)
+            count = sum(map(len, service_s))
             if telemetry.throttled:
-                return None
+                if service_s and count - len(service_s[-1]) >= 2:
+                    service_s, readings = service_s[:-1], readings[:-1]
+                return _Served(tuple(chain(*service_s)), readings, cut=True) if count >= 2 else None
             readings.append(telemetry)
-            service_s += [took for _, took in self._frames(from_s)]
-            gone_s, count = time.monotonic() - begun_s, len(service_s)
+            service_s.append([took for _, took in self._frames(from_s)])
+            gone_s, count = time.monotonic() - begun_s, count + len(service_s[-1])
             if (count >= effort.frames and gone_s >= effort.least_s) or (count >= 2 and gone_s >= effort.most_s):
-                return tuple(service_s), readings
+                return _Served(tuple(chain(*service_s)), readings, cut=False)
             if gone_s > effort.most_s + WARM_S:
-                raise Flaky(f"rung {key[0]} on {key[2]} cores of {key[1]}: {count} frames in {gone_s:.0f} s")
+                raise Flaky(f"{in_words(key)}: {count} frames in {gone_s:.0f} s")
 
     def _frames(self, from_s: float) -> list[tuple[float, float]]:
         """Start and service time of the frames of the last interval that started at or after `from_s`."""

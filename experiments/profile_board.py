@@ -128,6 +128,11 @@ def measure(config: Config, board_name: str, out: Path) -> None:
             effort_told = (
                 f"{effort.frames} or more of them a time, or what {effort.most_s:g} s allow, {least} times each"
             )
+            if cut := sum(sample.cut for sample in journal.samples):
+                effort_told += (
+                    f"; {cut} of {len(journal.samples)} times fewer: the board began to throttle, and what it served "
+                    "until then counts"
+                )
             profile = replace(profile, provenance=provenance(setup, profile, record, worker.told, effort_told, busy))
             path = out / f"{spec.name}-{NAME}.csv"
             save_profile(profile, path)

@@ -95,6 +95,11 @@ class LinuxBoard:
         return ()
 
     @property
+    def metered(self) -> bool:
+        """Whether it has a power meter, or a model in its place; one that gives no reading now is one."""
+        return self._source is not None
+
+    @property
     def record(self) -> dict[str, object]:
         """What was found on this machine: kernel, paths, governors, meter, fans; for whoever writes a report."""
         kernel = "proc/sys/kernel/osrelease"

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments import _profile_lint, profile_board
-from experiments._sweep import Journal, Sample, operating_point, order
+from experiments import _profile_lint, _sweep, profile_board
+from experiments._sweep import Effort, Journal, Sample, Sweep, operating_point, order
 from hw.boardfile import load_board
-from hw.errors import InputError, Missing
+from hw.catalog import open_board
+from hw.errors import Flaky, InputError, Missing
 from hw.profile import load_profile, need_power, open_profile, save_profile
+from hw.profiletable import Key
 from hw.real.state import FOLDER
-from hw.types import Profile
+from hw.types import Demand, Knobs, Profile, Telemetry
 from tests.vulkan import NO_DEVICE, NO_DRIVER
 
 SCRIPT = Path(profile_board.__file__)
@@ -191,9 +195,90 @@ def test_a_journal_keeps_what_it_was_given(tmp_path: Path) -> None:
     again.close()
     with pytest.raises(InputError, match="of a sweep with other options"):
         Journal(path, {"board": "b"})
-    path.write_text(path.read_text() + "{}\n")
+    path.write_bytes(path.read_bytes() + b'{"rung": \xff')  # half a line of noise
+    Journal(path, {"board": "a"}).close()
+    path.write_bytes(path.read_bytes() + b"\xff\n")
+    with pytest.raises(InputError, match=r"samples\.jsonl:4: is no text; delete this line"):
+        Journal(path, {"board": "a"})
+    path.write_bytes(path.read_bytes()[:-2] + b"{}\n")
     with pytest.raises(InputError, match=r"samples\.jsonl:4: is no sample"):
         Journal(path, {"board": "a"})
+
+
+class Stove:
+    """A simulated XU3 as a sweep sees a real one, on a clock of its own; its meter can go."""
+
+    metered = True
+
+    def __init__(self) -> None:
+        self._board = open_board("xu3")
+        self.spec, self.profile = self._board.spec, self._board.profile
+        self._latency_s = {(p.rung, p.unit, p.cores, p.freq_hz): p.latency_mean_s for p in self.profile.points}
+        self.frames: list[dict[str, float]] = []
+        self.now_s = 0.0
+        self.blind = 0  # so many intervals
+        self._board.reset(seed=0)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def step(self, knobs: Knobs, demand: Demand) -> Telemetry:
+        rate_hz = 1 / self._latency_s[knobs.rung, knobs.unit, knobs.cores, knobs.freqs_hz[knobs.unit]]
+        rate_hz = max(demand.rate_hz, 1e-6) if math.isfinite(demand.rate_hz) else rate_hz
+        telemetry = self._board.step(knobs, replace(demand, rate_hz=rate_hz, deadline_s=1e6))
+        took = {"wait_s": 1e-6, "service_s": telemetry.latency_mean_s or 0.0}
+        gap_s = self.spec.interval_s / max(telemetry.served, 1)
+        self.frames = [{"arrived_s": self.now_s + k * gap_s, **took} for k in range(telemetry.served)]
+        self.now_s += self.spec.interval_s
+        self.blind -= 1
+        return replace(telemetry, energy_j=None) if self.blind >= 0 else telemetry
+
+
+def swept_on(stove: Stove, path: Path, todo: list[Key], monkeypatch: pytest.MonkeyPatch) -> Journal:
+    monkeypatch.setattr(_sweep, "time", stove)
+    journal = Journal(path, {})
+    with closing(journal):
+        effort = Effort(frames=30, least_s=2.0, most_s=20.0)
+        Sweep(stove, stove, effort).run([(k, 0) for k in todo], journal, lambda _: None)  # type: ignore[arg-type]
+    return journal
+
+
+def test_a_point_that_throttles_counts_until_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cool, hot = (4, "a15", 1, 1e9), (4, "a15", 4, 2e9)
+    journal = swept_on(Stove(), tmp_path / "s.jsonl", [hot, cool], monkeypatch)
+    assert [(s.key, s.cut) for s in journal.samples] == [(hot, True), (cool, False)]
+    assert journal.samples[0].seconds < 2.0 and len(journal.samples[0].service_s) >= 2
+    with closing(Journal(tmp_path / "s.jsonl", {})) as again:
+        assert again.samples == journal.samples
+
+
+def test_a_point_that_throttles_at_once_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cool, hot = (4, "a15", 1, 1e9), (4, "a15", 4, 2e9)
+    stove = Stove()
+    board_step = stove.step
+
+    def step(knobs: Knobs, demand: Demand) -> Telemetry:
+        return replace(board_step(knobs, demand), throttled=knobs.freqs_hz["a15"] == 2e9)
+
+    stove.step = step  # type: ignore[method-assign]
+    with pytest.raises(Flaky, match=r"^1 of 2 measurements throttled at once each time, the first of rung 4, unit a15"):
+        swept_on(stove, tmp_path / "s.jsonl", [hot, cool], monkeypatch)
+    with closing(Journal(tmp_path / "s.jsonl", {})) as journal:
+        assert [s.key for s in journal.samples] == [cool]
+
+
+def test_a_point_without_energy_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stove, path, point = Stove(), tmp_path / "s.jsonl", (4, "a15", 1, 1e9)
+    stove.blind = 1000
+    with pytest.raises(Flaky, match=r"rung 4, unit a15, cores 1, freq_hz 1000000000: the power meter gave no energy$"):
+        swept_on(stove, path, [point], monkeypatch)
+    stove.blind = 0
+    old = Journal(path, {})
+    old.add(replace(sample(), key=point))  # as sweeps kept it
+    old.close()
+    assert [s.energy_j is None for s in swept_on(stove, path, [point], monkeypatch).samples] == [False]
 
 
 def test_the_order_is_drawn_and_holds_every_point() -> None:
