@@ -70,8 +70,8 @@ def set_up(
     if model.spec.gpu is not None:
         _check_gpu(model, model.spec.gpu.name, serves)
     kind = ""
-    if board == HOST and model.real is not None:
-        kind = find_clock(sysfs, model.real.cpus["cpu"], clock)[0]
+    if board == HOST:
+        kind = find_clock(sysfs, model.cpus["cpu"], clock)[0]
     if ladder is not None and not serves:
         print("ncnn is not installed: a busy loop does the ladder's work in its place.")
     plan = _plan(name, found, frames, kind, serves, out)
@@ -96,7 +96,7 @@ def open_setup(setup: Setup, profile: Profile) -> tuple[LinuxBoard, ProcessWorke
 
 def other_work(model: BoardModel) -> float:
     """Share of its cores' time that the machine spends on other work now."""
-    cpus = {} if model.real is None else model.real.cpus
+    cpus = model.cpus
     usage = Usage(Sysfs("/"), cpus, {})
     time.sleep(1.0)
     mean, _ = usage.shares()

@@ -102,16 +102,16 @@ def measure(config: Config, board_name: str, out: Path) -> None:
                 power_model=config.power_model,
             )
             spec = setup.model.spec
-            check_present(Sysfs("/"), spec.name, {} if setup.model.real is None else setup.model.real.cpus)
+            check_present(Sysfs("/"), spec.name, setup.model.cpus)
             profile = Profile(name=NAME, board=spec.name, kind="measured", rungs=setup.rungs, points=())
             head = {"board": spec.hash, "power_model": setup.power_model, **asdict(effort), **asdict(setup.plan)}
             journal = Journal(out / JOURNAL, head)
             opened.callback(journal.close)
-            busy = other_work(setup.model)
-            if busy > QUIET:
-                print(f"This machine is {100 * busy:.0f} % busy with other work: what is measured is what that leaves.")
             board, worker = open_setup(setup, profile)
             opened.callback(board.close)
+            busy = other_work(setup.model)  # nothing of ours runs before the reset
+            if busy > QUIET:
+                print(f"This machine is {100 * busy:.0f} % busy with other work: what is measured is what that leaves.")
             board.reset()
         todo = order(grid(spec, len(setup.rungs)), repeats, config.seed)
         run = RunFolder(

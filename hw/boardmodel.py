@@ -173,6 +173,12 @@ class BoardModel:
     real: RealModel | None = None  # None: nobody said how to drive it
     path: Path = field(compare=False)
 
+    @property
+    def cpus(self) -> dict[str, list[int]]:
+        """Per CPU unit, the kernel's numbers of its cores; none where nobody said how to drive the board."""
+        known = {} if self.real is None else self.real.cpus
+        return {unit.name: known[unit.name][: unit.cores] for unit in self.spec.units if unit.name in known}
+
     def idle_rail_w(self, freqs_hz: Mapping[str, float], temp_c: float) -> dict[str, float]:
         """Power of every rail (W) of an idle board whose clusters are on, at these clocks and temperature."""
         watts: dict[str, float] = {}

@@ -63,15 +63,15 @@ class LinuxBoard:
         self.spec, self.profile, self._real = model.spec, profile, model.real
         self._sysfs, self._time, self._worker, self._load = sysfs, time, worker, load
         self._shadow = shadow
-        self._cpus = {u.name: model.real.cpus.get(u.name, [])[: u.cores] for u in model.spec.units}
-        check_present(sysfs, model.spec.name, self._cpus)
-        _check_online(sysfs, {n: cpus for n, cpus in self._cpus.items() if cpus})
+        self._cpus = {u.name: model.cpus.get(u.name, []) for u in model.spec.units}
+        check_present(sysfs, model.spec.name, model.cpus)
+        _check_online(sysfs, model.cpus)
         self._clocks: dict[str, ClockDriver] = {}
         for clock in self.spec.clocks:
             self._clocks[clock.name] = driver = self._driver(clock, model.real)
             _check_table(clock, driver, str(model.path))
         self._zones = Zones(sysfs, model.real.zones)
-        self._usage = Usage(sysfs, {n: cpus for n, cpus in self._cpus.items() if cpus}, model.real.gpu_load)
+        self._usage = Usage(sysfs, model.cpus, model.real.gpu_load)
         self._source = find_source(sysfs, model.real)
         self._meter = Meter(self._source, time)
         self._hold = Hold(sysfs, model.spec.name)
@@ -284,7 +284,7 @@ class LinuxBoard:
         )
 
 
-def _check_online(sysfs: Sysfs, cpus: dict[str, Sequence[int]]) -> None:
+def _check_online(sysfs: Sysfs, cpus: Mapping[str, Sequence[int]]) -> None:
     there = online(sysfs)
     for unit, numbers in cpus.items():
         for n in numbers if there is not None else ():

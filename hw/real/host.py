@@ -69,12 +69,12 @@ class HostBoard(LinuxBoard):
         sysfs = sysfs or Sysfs("/")
         if model.real is None:
             raise InputError.at(model.path, "has no table [real]", want="a file that profile_board.py wrote for a host")
-        cpus = [n for numbers in model.real.cpus.values() for n in numbers]
+        cpus = [n for numbers in model.cpus.values() for n in numbers]
         # full speed is called as when the profile was measured
         self.clock_kind, self._clock = find_clock(sysfs, cpus, clock, nominal_hz=model.spec.clocks[0].max_hz)
         self._quota = self._clock if isinstance(self._clock, QuotaClock) else None
         self.worker = plan.start(self._quota.adopt if self._quota is not None else None, threads=len(cpus))
-        load, time = ProcessLoad(model.real.cpus), WallTime()
+        load, time = ProcessLoad(model.cpus), WallTime()
         try:
             super().__init__(model, profile, worker=self.worker, load=load, time=time, sysfs=sysfs, shadow=shadow)
             if power_model:

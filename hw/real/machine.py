@@ -45,7 +45,7 @@ def open_machine(
         if len(gpus) > 1:
             want = "one: network and load go to the one that Vulkan names first"
             raise InputError.at(model.path, "more than one GPU", value=", ".join(gpus), want=want)
-        load = ProcessLoad(model.real.cpus, gpu="".join(gpus))
+        load = ProcessLoad(model.cpus, gpu="".join(gpus))
         sysfs = sysfs or Sysfs("/")
         return LinuxBoard(model, profile, worker=worker, load=load, time=WallTime(), sysfs=sysfs, shadow=shadow)
     except BaseException:

@@ -100,7 +100,7 @@ class Tree:
             if unit.kind == "gpu":
                 self.files.put(self._real.gpu_load[unit.name][0], kernel_text(mean[unit.name], PERMILLE))
                 continue
-            own = self._real.cpus[unit.name][: unit.cores]
+            own = self._model.cpus[unit.name]
             others = max(0.0, mean[unit.name] * len(own) - peak[unit.name]) / max(1, len(own) - 1)
             for k, n in enumerate(own):
                 busy = round((others if k else peak[unit.name]) * seconds / MICROSECOND)

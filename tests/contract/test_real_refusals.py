@@ -13,14 +13,18 @@ from threading import Event
 
 import pytest
 
+from experiments import _profile_setup
 from experiments.profile_board import nothing_left, validate
 from hw.boardfile import load_board
 from hw.boardmodel import RealModel
 from hw.errors import Flaky, InputError, Missing, Refused
 from hw.real.board import LinuxBoard
 from hw.real.emulated import EmulatedBoard, Emulation
+from hw.real.loadgen import ProcessLoad
+from hw.real.machine import open_machine
 from hw.real.state import state_file
 from hw.real.sysfs import Sysfs
+from hw.real.workplan import busy_loop
 from tests.emulated import DEMAND, POLICY4, fly_on, full_speed, model_of, settings
 
 
@@ -201,6 +205,28 @@ def test_the_5w_mode_is_known_by_its_limits() -> None:
         (emulation.root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq").write_text("918000\n")
         (emulation.root / "sys/class/devfreq/57000000.gpu/max_freq").write_text("640000000\n")
         look()
+    finally:
+        emulation.close()
+
+
+def test_cores_that_are_not_the_unit_s_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Nano in 5 W mode: the board file names four cores of a unit of two, and the other two are off."""
+    model, profile = model_of("jetson_nano_5w")
+    emulation = Emulation.start(model, profile)
+    sysfs = Sysfs(emulation.root)
+    try:
+        (emulation.root / "proc/stat").write_text("cpu 1 0 0 9 0\ncpu0 1 0 0 9 0\ncpu1 0 0 0 9 0\n")
+        (emulation.root / "sys/devices/system/cpu/online").write_text("0-1\n")
+        monkeypatch.setattr(_profile_setup, "Sysfs", lambda _: sysfs)
+        assert _profile_setup.other_work(model) == 0.0
+        board = open_machine(model, profile, busy_loop(rounds=(100,)), sysfs=sysfs)
+        load = board._load
+        assert isinstance(load, ProcessLoad)
+        board.close()
+        assert load._cpus == {"a57": (0, 1)}
+        (emulation.root / "sys/devices/system/cpu/online").write_text("0\n")
+        with pytest.raises(Refused, match="cpu1 of unit 'a57' is off"):
+            open_machine(model, profile, busy_loop(rounds=(100,)), sysfs=sysfs)
     finally:
         emulation.close()
 
