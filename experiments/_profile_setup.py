@@ -17,7 +17,7 @@ from hw.ladderfile import LadderFile, find_ladder, ladder_names, read_ladder
 from hw.real.board import LinuxBoard
 from hw.real.host import HostBoard
 from hw.real.hostfile import NAME as HOST
-from hw.real.hostfile import find_clock, host_text
+from hw.real.hostfile import host_text
 from hw.real.hostpower import WINDOW_S
 from hw.real.machine import open_machine
 from hw.real.meters import find_source
@@ -69,9 +69,7 @@ def set_up(
     serves = ladder is not None and importlib.util.find_spec("ncnn") is not None
     if model.spec.gpu is not None:
         _check_gpu(model, model.spec.gpu.name, serves)
-    kind = ""
-    if board == HOST:
-        kind = find_clock(sysfs, model.cpus["cpu"], clock)[0]
+    kind = model.real.clock if board == HOST and model.real is not None else ""
     if ladder is not None and not serves:
         print("ncnn is not installed: a busy loop does the ladder's work in its place.")
     plan = _plan(name, found, frames, kind, serves, out)
@@ -88,7 +86,7 @@ def open_setup(setup: Setup, profile: Profile) -> tuple[LinuxBoard, ProcessWorke
     if model.real is not None and model.real.meter == "none":
         model = replace(model, spec=replace(model.spec, interval_s=SHORT_S))
     if model.spec.name == HOST:
-        board = HostBoard(model, profile, plan=setup.plan, clock=setup.clock, power_model=setup.power_model)
+        board = HostBoard(model, profile, plan=setup.plan, power_model=setup.power_model)
         return board, board.worker
     worker = setup.plan.start(gpu=model.spec.gpu is not None)
     return open_machine(model, profile, worker), worker

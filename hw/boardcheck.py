@@ -14,6 +14,7 @@ from hw.errors import InputError
 from hw.types import Clock
 
 KERNELS = ("mainline", "vendor")
+CLOCKS = ("auto", "cpufreq", "quota", "fixed")
 METERS = ("none", "ina231", "ina3221", "rapl")
 SAG = 0.02  # a measured rail may fall by so much below the highest voltage of the clocks below it
 
@@ -164,6 +165,7 @@ def _check_real(path: Path, model: BoardModel, real: RealModel) -> None:
             raise InputError.at(path, f"[real]: cpus of {unit.name!r}", value=cpus, want=want)
     for key, value, choice in (
         ("kernel", real.kernel, KERNELS),
+        ("clock", real.clock, CLOCKS),
         ("meter", real.meter, METERS),
         ("total_rail", real.total_rail, ("", *real.rails)),
     ):

@@ -149,6 +149,7 @@ class RealModel:
     zones: dict[str, list[str]]  # per thermal node, types of thermal zones; the hottest counts
     meter: str = "none"  # "ina231", "ina3221" or "rapl"
     rails: dict[str, str] = field(default_factory=dict)  # per rail, its meter's bus address or name
+    clock: str = "auto"  # of a host: what it is set by, "cpufreq", "quota" or "fixed"; "auto": the first that is there
     total_rail: str = ""  # the rail whose meter counts all the others too
 
 

@@ -35,8 +35,8 @@ def measured_model(profile: str | Path | None) -> BoardModel:
     return load_board(file)
 
 
-def open_host(profile: str | Path, *, clock: str = "auto", shadow: bool = False) -> HostBoard:
-    """This machine by a profile that was measured on it: board file and worker are those beside it.
+def open_host(profile: str | Path, *, shadow: bool = False) -> HostBoard:
+    """This machine by a profile that was measured on it: board file, clock and worker are those beside it.
 
     Where that profile's power is modelled, so is this board's. Raises InputError where one of the files is missing,
     and what `HostBoard` does.
@@ -44,7 +44,7 @@ def open_host(profile: str | Path, *, clock: str = "auto", shadow: bool = False)
     path, model = Path(profile), measured_model(profile)
     found = load_profile(path, model.spec)
     modelled = found.provenance.get("power") == "modelled"
-    return HostBoard(model, found, plan=load_plan(path.parent), clock=clock, power_model=modelled, shadow=shadow)
+    return HostBoard(model, found, plan=load_plan(path.parent), power_model=modelled, shadow=shadow)
 
 
 class HostBoard(LinuxBoard):
@@ -56,7 +56,6 @@ class HostBoard(LinuxBoard):
         profile: Profile,
         *,
         plan: WorkPlan,
-        clock: str = "auto",
         power_model: bool = False,
         shadow: bool = False,
         sysfs: Sysfs | None = None,
@@ -71,7 +70,8 @@ class HostBoard(LinuxBoard):
             raise InputError.at(model.path, "has no table [real]", want="a file that profile_board.py wrote for a host")
         cpus = [n for numbers in model.cpus.values() for n in numbers]
         # full speed is called as when the profile was measured
-        self.clock_kind, self._clock = find_clock(sysfs, cpus, clock, nominal_hz=model.spec.clocks[0].max_hz)
+        nominal_hz = model.spec.clocks[0].max_hz
+        self.clock_kind, self._clock = find_clock(sysfs, cpus, model.real.clock, nominal_hz=nominal_hz)
         self._quota = self._clock if isinstance(self._clock, QuotaClock) else None
         self.worker = plan.start(self._quota.adopt if self._quota is not None else None, threads=len(cpus))
         load, time = ProcessLoad(model.cpus), WallTime()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hw.boardcheck import CLOCKS
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel
 from hw.errors import BoardError, InputError, Missing
@@ -24,7 +25,6 @@ from hw.real.quota import QuotaClock
 from hw.real.sysfs import KHZ, Sysfs
 
 NAME = "host"
-CLOCKS = ("auto", "cpufreq", "quota", "fixed")
 UNKNOWN_HZ = 1e9  # what full speed is called where the kernel does not say
 VOLTS = (0.8, 1.1)  # made up
 RAPL_ZONE = "package-0"
@@ -86,6 +86,7 @@ temp_step_c = 1.0
 
 [real]
 kernel = "mainline"
+clock = "{kind}"
 cpus = {{ cpu = [{cpus}] }}
 zones = {{ {zones} }}
 meter = "{meter}"
@@ -143,6 +144,7 @@ def host_text(sysfs: Sysfs, *, clock: str = "auto", cores: int | None = None, no
     return TEXT.format(
         cores=len(cpus),
         processor=_processor(sysfs),
+        kind=kind,
         clock={"cpufreq": "cpufreq", "quota": "CPU quota of a cgroup", "fixed": "none that can be set"}[kind],
         nodes="" if zone is None else '"cpu"',
         freqs=", ".join(f"{f:.0f}.0" for f in freqs_hz),

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from hw.catalog import open_board
 from hw.check import check_spec, check_telemetry
 from hw.errors import BoardError, InputError, Missing, Refused
 from hw.modelled import model_profile
 from hw.profile import save_profile
-from hw.real.cgroup import remove_left
 from hw.real.host import HostBoard, open_host
 from hw.real.hostclocks import FixedClock, Together
 from hw.real.hostfile import find_clock, host_model, host_text
+from hw.real.interfaces import Served
 from hw.real.quota import QuotaClock
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
@@ -97,9 +98,28 @@ def test_a_flight_calls_full_speed_as_its_board_file_does(folder: Path) -> None:
     text = host_text(Sysfs("/"), clock="fixed", nominal_hz=7.7e9)
     (folder / "host.toml").write_text(text)
     save_profile(profile_of("host", folder / "host.toml", "missing"), folder / "host-x.csv")
-    board = open_host(folder / "host-x.csv", clock="fixed")
+    board = open_host(folder / "host-x.csv")
     board.close()
     assert board.spec.clocks[0].max_hz == 7.7e9
+
+
+@pytest.mark.parametrize("kind", ["quota", "fixed"])
+def test_a_flight_has_the_clock_that_was_measured(folder: Path, kind: str) -> None:
+    """Also where another one is there, which this machine would have by itself."""
+    try:
+        (folder / "host.toml").write_text(host_text(Sysfs("/"), clock=kind))
+    except BoardError as error:
+        pytest.skip(str(error))
+    save_profile(profile_of("host", folder / "host.toml", "missing"), folder / "host-x.csv")
+    board = open_board("host", profile=folder / "host-x.csv", backend="real")
+    board.close()
+    assert isinstance(board, HostBoard) and board.clock_kind == kind
+    text = (folder / "host.toml").read_text()
+    (folder / "host.toml").write_text(text.replace(f'clock = "{kind}"\ncpus', 'clock = "sundial"\ncpus'))
+    with pytest.raises(
+        InputError, match=r"host\.toml, value 'sundial': \[real\]: clock; one of auto, cpufreq, quota, fixed"
+    ):
+        open_host(folder / "host-x.csv")
 
 
 def test_a_board_file_of_any_machine(tmp_path: Path) -> None:
@@ -175,7 +195,7 @@ def flown(board: HostBoard, freqs_hz: tuple[float, ...]) -> None:
 
 
 def test_a_flight_without_a_clock(folder: Path) -> None:
-    board = open_host(folder / "host-x.csv", clock="fixed")
+    board = open_host(folder / "host-x.csv")
     if board.record["meter"] != "modelled by the board file's power law, not measured":
         board.close()
         pytest.skip("this machine has a meter")
@@ -193,11 +213,19 @@ def test_a_flight_on_a_quota(tmp_path: Path) -> None:
         pytest.skip(str(error))
     assert model.real is not None
     profile = replace(profile_of("host", _file(tmp_path, "quota"), "modelled"), points=())
-    board = HostBoard(model, profile, plan=WorkPlan(ladder="digits", rounds=(50, 500)), clock="quota", power_model=True)
+    board = HostBoard(model, profile, plan=WorkPlan(ladder="digits", rounds=(50, 500)), power_model=True)
     group = Path("/") / str(board._clock.record()["path"])
+    seen: list[bool] = []
+    serve = board.worker.serve
+
+    def looked(demand: Demand, seconds: float) -> Served:
+        seen.append(group.is_dir())
+        return serve(demand, seconds)
+
+    board.worker.serve = looked  # type: ignore[method-assign]
     flown(board, (model.spec.clocks[0].freqs_hz[0], model.spec.clocks[0].freqs_hz[-1]))
+    assert all(seen) and seen, "it is there while it flies"
     assert not group.exists()
-    assert remove_left(Sysfs("/")) is not None
 
 
 def _file(folder: Path, clock: str) -> Path:
@@ -209,10 +237,10 @@ def _file(folder: Path, clock: str) -> Path:
 def test_a_profile_of_nowhere(folder: Path) -> None:
     (folder / "worker.json").unlink()
     with pytest.raises(InputError, match=r"worker\.json: is missing"):
-        open_host(folder / "host-x.csv", clock="fixed")
+        open_host(folder / "host-x.csv")
     (folder / "host.toml").unlink()
     with pytest.raises(InputError, match=r"is no profile of this machine"):
-        open_host(folder / "host-x.csv", clock="fixed")
+        open_host(folder / "host-x.csv")
     with pytest.raises(InputError, match=r"latency.* is missing|\[real\]|missing"):
         model_profile("digits", host_model(Sysfs("/"), clock="fixed"))
 
@@ -227,4 +255,4 @@ def test_a_clock_that_is_not_the_files(folder: Path) -> None:
     (folder / "host.toml").write_text(text)
     save_profile(profile_of("host", folder / "host.toml", "missing"), folder / "host-x.csv")
     with pytest.raises(Refused, match="is not the one of"):
-        open_host(folder / "host-x.csv", clock="fixed")
+        open_host(folder / "host-x.csv")
