@@ -124,6 +124,7 @@ class LinuxBoard:
         big = self.spec.big_unit
         lowest = {c.name: c.freqs_hz[0] for c in self.spec.clocks}
         knobs = Knobs(rung=1, unit=big.name, cores=big.cores, freqs_hz=lowest)
+        self._worker.pause()
         self._load.set(Load(busy={u.name: 0.0 for u in self.spec.units}))
         granted, throttled = self._set(knobs)
         self._granted, self._energy_j = granted, None

@@ -215,6 +215,9 @@ class EmulatedWorker:
         self._emulation.play(answer["ticks"])
         return Served(confidence=None, **{key: answer[key] for key in _SERVED})
 
+    def pause(self) -> None:
+        """Nothing to hold: frames arrive while an interval is served."""
+
     def close(self) -> None:
         """Nothing to end: the emulation is the board's."""
 

@@ -45,6 +45,10 @@ class Worker(Protocol):
         """Let it serve for `seconds`; returns when they are over. Raises Flaky where it died or hangs."""
         ...
 
+    def pause(self) -> None:
+        """No frames arrive until it is to serve again; those of before count nowhere. Raises Flaky where it died."""
+        ...
+
     def close(self) -> None:
         """End it; twice is fine."""
         ...

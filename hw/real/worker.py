@@ -65,6 +65,7 @@ class ProcessWorker:
         self._place: tuple[int, tuple[int, ...], int] = (1, (), 1)  # rung, CPUs, threads
         self._sent: dict[str, str] = {}
         self._right = 0.0  # see `tally`
+        self._since_s = 0.0  # frames that arrived before count in no interval
         self._closed = False
         try:
             self._start()
@@ -103,14 +104,15 @@ class ProcessWorker:
 
     def serve(self, demand: Demand, seconds: float) -> Served:
         """Let it serve for `seconds`; returns when they are over. Raises Flaky where it died or hangs."""
-        end_s = time.monotonic() + seconds
+        now_s = time.monotonic()
+        end_s, self._since_s = now_s + seconds, min(self._since_s, now_s)
         self._alive()
         if demand.rate_hz > 0:
             rate = "none" if math.isinf(demand.rate_hz) else f"{min(demand.rate_hz, MAX_RATE_HZ):.9g}"
             self._say(deadline=_deadline(demand), rate=rate, hold="off")
         else:
             self._say(hold="on")
-        records = self._listen(end_s)
+        records = [r for r in self._listen(end_s) if r.get("arrived_s", now_s) >= self._since_s]
         due_s = SILENCE_S + (1 / demand.rate_hz if demand.rate_hz > 0 else math.inf)
         if time.monotonic() - self._heard_s > due_s:
             self._stop()
@@ -120,9 +122,10 @@ class ProcessWorker:
         return served
 
     def pause(self) -> None:
-        """No frames arrive until the next interval; what waits is served. Raises Flaky where it died."""
+        """No frames arrive until the next interval; what waits is served, and counts in none. Flaky where it died."""
         self._alive()
         self._say(hold="on")
+        self._since_s, self._right = math.inf, 0.0
 
     def close(self) -> None:
         """End it; twice is fine."""

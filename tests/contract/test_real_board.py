@@ -17,7 +17,7 @@ from envs.scenario import Scenario
 from hw.catalog import open_board
 from hw.check import check_board
 from hw.errors import Refused
-from hw.real.emulated import EmulatedBoard, Emulation
+from hw.real.emulated import EmulatedBoard, EmulatedWorker, Emulation
 from hw.real.state import state_file
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 from tests.emulated import DEMAND, fly_on, full_speed, model_of, settings
@@ -142,6 +142,19 @@ def test_the_tree_is_as_before(name: str) -> None:
             board.reset(seed=0)
     finally:
         emulation.close()
+
+
+def test_a_reset_holds_the_worker(xu3: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of the flight before would be served through the idle interval, and count in the next one's first."""
+    told: list[str] = []
+    monkeypatch.setattr(EmulatedWorker, "pause", lambda self: told.append("pause"))
+    monkeypatch.setattr(Emulation, "sleep", lambda self, seconds: told.append("idle") if seconds > 0.1 else None)
+    board = fly_on(xu3)
+    with contextlib.closing(board):
+        board.reset(seed=0)
+        board.step(full_speed(board.spec), DEMAND)
+        board.reset(seed=1)
+    assert told == ["pause", "idle"] * 2
 
 
 def test_a_board_that_is_closed_leaves_no_folder() -> None:

@@ -63,6 +63,23 @@ def test_frames_arrive_on_the_demands_clock(busy: ProcessWorker) -> None:
     assert 0.0005 < best < 0.1
 
 
+def test_frames_of_before_a_pause_count_nowhere(busy: ProcessWorker) -> None:
+    busy.set(2, (CPU,), 1)
+    assert until(lambda: busy.serve(demand(200.0), 0.2).served > 0)  # 20 ms a frame: a queue grows
+    busy.pause()
+    time.sleep(0.1)
+    began_s = time.monotonic()
+    counts = [busy.serve(demand(5.0, 10.0), 0.3)]
+    frames = busy.frames
+    while len(counts) < 40 and not frames:
+        counts.append(busy.serve(demand(5.0, 10.0), 0.3))
+        frames = busy.frames
+    assert frames and all(f["arrived_s"] >= began_s for f in frames)
+    assert sum(c.frames for c in counts) <= 5.0 * (time.monotonic() - began_s) + 1
+    first, again = busy.serve(demand(200.0, 1.0), 0.1), busy.serve(demand(200.0, 1.0), 0.4)
+    assert first.frames + again.frames > 0, "without a pause nothing is left out"
+
+
 def test_the_rung_changes_without_a_restart(busy: ProcessWorker) -> None:
     pids = busy.pids
     means = []
