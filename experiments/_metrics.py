@@ -7,11 +7,13 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from agents.watch import BLIND_INTERVALS
 from envs.reward import BREACH_TOLERANCE, RewardWeights, interval_terms
 from hw.errors import Missing
 from hw.files import atomic_write_text
@@ -63,7 +65,8 @@ def episode_row(
 ) -> Row:
     """The row of an episode (its regret still NaN); `first` is the telemetry `reset` gave before it.
 
-    Raises Missing where the board gave no energy reading.
+    A reading that a busy bus lost counts as the mean of the others. Raises Missing where the board gave no energy
+    reading, or none for as long as ends a flight (`agents.watch`).
     """
     frames = np.array([t.frames for t in record], np.float64)
     served = np.array([t.served for t in record], np.float64)
@@ -71,6 +74,7 @@ def episode_row(
     granted = np.array([profile.rung(t.granted.rung).accuracy for t in record])
     breached = (frames > 0) & (floor - granted > BREACH_TOLERANCE)
     energy_j = _energy_j(record)
+    rewards = interval_rewards(first, record, demands, profile, weights)
     arrived = float(frames.sum())
     return Row(
         controller=controller,
@@ -88,7 +92,7 @@ def episode_row(
         temp_max_c=max(max(t.temp_c.values(), default=math.nan) for t in record),
         throttled_share=sum(t.throttled for t in record) / len(record),
         switches=sum(t.switched for t in record),
-        reward_mean=float(interval_rewards(first, record, demands, profile, weights).mean()),
+        reward_mean=float(rewards[~np.isnan(rewards)].mean()),
         regret=math.nan,
     )
 
@@ -100,13 +104,18 @@ def interval_rewards(
     profile: Profile,
     weights: RewardWeights,
 ) -> Floats:
-    """The reward of each interval, (k,): the sum of `envs.reward.interval_terms`.
+    """The reward of each interval, (k,): the sum of `envs.reward.interval_terms`; NaN where its energy is missing.
 
-    `first` is the telemetry before the first interval. Raises Missing where the board has no power meter.
+    `first` is the telemetry before the first interval.
     """
     before = [first, *record[:-1]]
     steps = zip(before, record, demands, strict=True)
-    return np.array([sum(interval_terms(b, t, d, profile, weights).values()) for b, t, d in steps])
+    return np.array(
+        [
+            math.nan if t.energy_j is None else sum(interval_terms(b, t, d, profile, weights).values())
+            for b, t, d in steps
+        ]
+    )
 
 
 def latency_p95_s(record: Sequence[Telemetry]) -> float:
@@ -164,7 +173,11 @@ def _mean(values: Floats, weights: Floats) -> float:
 
 
 def _energy_j(record: Sequence[Telemetry]) -> Floats:
-    readings = [t.total_energy_j for t in record]
-    if any(r is None for r in readings):
+    energy_j = _known([t.total_energy_j for t in record])
+    gaps = np.isnan(energy_j)
+    if gaps.all():
         raise Missing("a comparison needs a power meter, and this board gave no energy reading")
-    return np.array(readings, np.float64)
+    blind = max(len(list(run)) if gap else 0 for gap, run in groupby(gaps))
+    if blind >= BLIND_INTERVALS:
+        raise Missing(f"a comparison needs a power meter, and this board's gave no energy for {blind} intervals")
+    return np.where(gaps, energy_j[~gaps].mean(), energy_j)

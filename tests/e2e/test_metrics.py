@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from envs.families import scenario_set
+from envs.reward import DEFAULT_WEIGHTS
 from experiments._evaluate import Comparison, evaluate, summarise
-from experiments._metrics import latency_p95_s
+from experiments._metrics import Row, episode_row, latency_p95_s
 from experiments._table import provenance, sentence
 from hw.catalog import open_board
-from hw.errors import InputError
+from hw.errors import InputError, Missing
 
 
 def interval(samples: Any) -> Any:
@@ -40,6 +41,28 @@ def test_p95_of_one_interval_is_its_own_and_of_none_is_unknown() -> None:
     same = SimpleNamespace(served=9, latency_mean_s=0.03, latency_p95_s=0.03)
     assert latency_p95_s([same]) == pytest.approx(0.03)  # type: ignore[list-item]
     assert math.isnan(latency_p95_s([interval([])]))
+
+
+def test_a_reading_that_is_lost_costs_no_flight() -> None:
+    board = open_board("xu3")
+    scenario = scenario_set("held_out", board.spec, board.profile, 1)[0]
+    demands = [scenario.demand(0)] * 12
+    first = board.reset(seed=0)
+    record = [board.step(first.granted, d) for d in demands]
+
+    def row(*lost: int) -> Row:
+        told = [replace(t, energy_j=None) if k in lost else t for k, t in enumerate(record)]
+        return episode_row("", "", 0, first, told, demands, board.profile, DEFAULT_WEIGHTS)
+
+    whole, holed = row(), row(0, 3, 11)
+    assert math.isfinite(holed.reward_mean)
+    known = [t.total_energy_j or 0.0 for k, t in enumerate(record) if k not in (0, 3, 11)]
+    assert holed.energy_j == pytest.approx(12 * np.mean(known)) == pytest.approx(whole.energy_j, rel=0.2)
+    assert holed.energy_per_frame_j == pytest.approx(holed.energy_j / holed.frames)
+    with pytest.raises(Missing, match="gave no energy for 2 intervals"):
+        row(3, 4)
+    with pytest.raises(Missing, match="gave no energy reading"):
+        row(*range(12))
 
 
 @pytest.fixture(scope="module")
