@@ -19,6 +19,7 @@ from envs.scenario import Scenario
 from experiments._metrics import Row, episode_row
 from experiments._telemetry import TelemetryFile
 from hw.catalog import open_board
+from hw.real.board import LinuxBoard
 from hw.simulated.board import SimBoard
 from hw.types import BoardSpec, Demand, Profile, Telemetry
 
@@ -72,6 +73,8 @@ def _fly(job: Job) -> list[Row]:
     policy = make_policy(job.controller)
     rows = []
     try:
+        if isinstance(board, LinuxBoard):
+            board.prepare(job.scenario.background(row, board.spec) for row in range(len(job.scenario.t_s) - 1))
         for seed in job.seeds:
             if isinstance(policy, Privileged):
                 assert isinstance(board, SimBoard)  # the caller has seen to it

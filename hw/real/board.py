@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time as wall
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -131,6 +131,10 @@ class LinuxBoard:
         self._start_reading()
         self._time.sleep(self.spec.interval_s)
         return self._read(knobs, granted, throttled, NOTHING)
+
+    def prepare(self, loads: Iterable[Load]) -> None:
+        """Start what these loads will need, so that no interval waits for it. Raises as `inject`."""
+        self._load.prepare(loads)
 
     def inject(self, load: Load) -> None:
         """Background work from now on; Refused where the board has no such unit or fewer cores."""

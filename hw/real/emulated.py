@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,9 @@ class EmulatedLoad:
 
     def __init__(self, emulation: Emulation) -> None:
         self._emulation = emulation
+
+    def prepare(self, loads: Iterable[Load]) -> None:
+        """Nothing to start."""
 
     def set(self, load: Load) -> None:
         """As `LoadGenerator.set`; the ambient temperature counts here."""

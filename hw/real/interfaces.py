@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
@@ -56,6 +56,10 @@ class Worker(Protocol):
 
 class LoadGenerator(Protocol):
     """Makes background load; whoever closes it finds no process left."""
+
+    def prepare(self, loads: Iterable[Load]) -> None:
+        """Start, idle, what these will need and takes longer to start than an interval. Raises as `set`."""
+        ...
 
     def set(self, load: Load) -> None:
         """From now on this load and no other. Raises Refused where the machine cannot make it."""

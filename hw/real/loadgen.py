@@ -14,7 +14,7 @@ import os
 import select
 import shutil
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hw.errors import Flaky, Refused
 from hw.real.guard import Pipes, end, start_guarded, start_python
@@ -102,8 +102,16 @@ class ProcessLoad:
         ours = "own burners"
         return ours if self._program is None else f"{STRESS_NG}; memory traffic and shares of a core by {ours}"
 
+    def prepare(self, loads: Iterable[Load]) -> None:
+        """Start a GPU's load, idle, where one of these has some: Vulkan takes seconds, which no flight waits for.
+
+        Raises Refused where something is missing for it, Flaky where it does not start.
+        """
+        if any(load.busy.get(self._gpu, 0.0) >= SMALLEST for load in loads):
+            self._gpu_burners()
+
     def set(self, load: Load) -> None:
-        """From now on this load and no other. The first on a GPU takes as long as Vulkan does to start, seconds.
+        """From now on this load and no other. The first on a GPU takes seconds, where `prepare` did not see to it.
 
         Memory traffic counts bytes read and written; where no core is to be busy it costs a share of one besides. The
         ambient temperature is nobody's to set. Raises Refused where a unit is unknown, cannot be loaded or has fewer
@@ -151,11 +159,15 @@ class ProcessLoad:
 
     def _burn_gpu(self, share: float) -> None:
         share = share if share >= SMALLEST else 0.0
-        burners = self._burners.setdefault(self._gpu, [])
-        if share and not burners:
-            burners.append(_on_gpu(self._gpu))
-        for burner in burners:
+        for burner in self._gpu_burners() if share else self._burners.get(self._gpu, []):
             burner.tell(f"{share:.4f}")
+
+    def _gpu_burners(self) -> list[_Burner]:
+        """The one that burns there, started where there is none."""
+        burners = self._burners.setdefault(self._gpu, [])
+        if not burners:
+            burners.append(_on_gpu(self._gpu))
+        return burners
 
     def _burn(self, unit: str, shares: Sequence[float], gbps: float) -> None:
         burners = self._burners.setdefault(unit, [])

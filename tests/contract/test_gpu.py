@@ -127,6 +127,27 @@ def test_load_comes_and_goes() -> None:
     assert not descendants() - before
 
 
+def test_nobody_waits_for_a_load_that_was_prepared() -> None:
+    need_vulkan()
+    before = descendants()
+    load = ProcessLoad({"cpu": (CPU,)}, gpu="gpu")
+    try:
+        load.prepare([Load(busy={"gpu": 0.0}), Load(busy={"cpu": 1.0})])
+        assert not descendants() - before  # nobody will ask for it
+        load.prepare([Load(busy={"gpu": 0.0}), Load(busy={"gpu": 0.5})])
+        (pid,) = descendants() - before
+        start_s = worked_s({pid})
+        load.set(Load(busy={"gpu": 0.0}))
+        time.sleep(0.3)
+        assert worked_s({pid}) - start_s < 0.05
+        load.set(Load(busy={"gpu": 0.5}))
+        assert descendants() - before == {pid}
+        assert works(before, worked_s({pid}) + 0.2)
+    finally:
+        load.close()
+    assert not descendants() - before
+
+
 def test_a_share_is_held() -> None:
     """By what the CPU works for it where Vulkan computes there; a third of the time is a third of the work."""
     need_vulkan()

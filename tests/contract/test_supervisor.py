@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agents.policy import make_policy
@@ -30,9 +31,11 @@ from agents.watch import (
     hot_limit_c,
 )
 from envs.families import scenario_set
+from experiments._flight import Flight
 from hw.boardfile import load_board
 from hw.catalog import open_board
 from hw.errors import Refused
+from hw.real.emulated import EmulatedLoad
 from hw.real.state import BOOT_ID, FOLDER, Hold, rescue, state_file
 from hw.real.sysfs import Sysfs
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
@@ -177,6 +180,21 @@ def test_a_shadow_only_says_what_it_would_do() -> None:
 
 
 # ---- the heart-beat ----
+
+
+def test_what_a_load_needs_is_started_before_a_beat_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's load starts in seconds; in the middle of a flight the controller would be ended for its silence."""
+    told: list[object] = []
+    beat = Supervisor.beat
+    monkeypatch.setattr(EmulatedLoad, "prepare", lambda self, loads: told.append([x.busy["gpu"] for x in loads]))
+    monkeypatch.setattr(Supervisor, "beat", lambda self, s: (told.append("beat"), beat(self, s))[1])  # type: ignore[func-returns-value]
+    board = open_board("jetson_nano", backend="emulated")
+    scenario = scenario_set("held_out", board.spec, board.profile, 1)[0]
+    load = np.zeros_like(scenario.load)
+    load[2, 1] = 0.5
+    flight = Flight(board, make_policy("ladder"), title="", hot_c=200.0)
+    assert flight.fly(replace(scenario, load=load), seed=0, intervals=1) == 0
+    assert told[0] == [0.0, 0.0, 0.5, *[0.0] * (len(load) - 4)] and told[1] == "beat"
 
 
 @pytest.fixture
