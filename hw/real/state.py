@@ -117,10 +117,18 @@ def load_state(file: str | Path) -> SavedState:
         texts = isinstance(saved.values, dict) and all(isinstance(v, str) for v in saved.values.values())
         if not texts or not all(isinstance(raw[f.name], str) for f in fields(saved) if f.name not in ("pid", "values")):
             raise TypeError
+        # whoever restores is root: what is written are settings of the machine where the file lies, nothing else
+        root = Path(file).absolute().parents[len(Path(FOLDER).parts)]
+        if Path(saved.root).resolve() != root.resolve() or not all(map(_is_setting, saved.values)):
+            raise ValueError
     except (ValueError, TypeError):
         want = "look at the board's governor yourself, then delete the file"
         raise InputError.at(file, "is no saved state of a board", want=want) from None
     return saved
+
+
+def _is_setting(path: str) -> bool:
+    return path.startswith("sys/") and ".." not in path.split("/")
 
 
 def restore(file: str | Path) -> SavedState:
@@ -143,8 +151,17 @@ def restore(file: str | Path) -> SavedState:
 def rescue(root: str | Path, pid: int | None = None) -> SavedState | None:
     """Put back what a dead controller left on the machine with this root; None where it left nothing.
 
-    `pid`: only what that process left. Raises Refused where a controller holds the machine, and what `restore` raises.
+    `pid`: only what that process left. Raises Refused where a controller holds the machine or this user may not put it
+    back, and what `restore` raises.
     """
+    try:
+        return _rescue(root, pid)
+    except PermissionError as error:
+        where = error.filename or state_file(root)
+        raise Refused(f"{where}: another user's controller kept the board's state there; run as root") from None
+
+
+def _rescue(root: str | Path, pid: int | None) -> SavedState | None:
     file = state_file(root)
     if not file.exists() or pid not in (None, load_state(file).pid):
         return None
@@ -297,7 +314,7 @@ def held_by(root: str | Path) -> str | None:
     None too where this user may not know: he is refused when he wants to hold it.
     """
     path = Path(root) / FOLDER / LOCK
-    if not path.exists() or not os.access(path, os.R_OK | os.W_OK):
+    if not os.access(path, os.R_OK | os.W_OK):
         return None
     with path.open("r+", encoding="utf-8") as stream:
         try:

@@ -17,7 +17,7 @@ import pytest
 
 from hw.errors import Flaky, InputError, Refused
 from hw.real.clocks import Cpufreq
-from hw.real.state import BOOT_ID, FOLDER, LOCK, Hold, held_by, load_state, put_back, restore, state_file
+from hw.real.state import BOOT_ID, FOLDER, LOCK, Hold, held_by, load_state, put_back, rescue, restore, state_file
 from hw.real.sysfs import Sysfs
 
 POLICY = "sys/devices/system/cpu/cpufreq/policy0"
@@ -399,6 +399,41 @@ def test_another_user_s_lock_is_named(hold: Hold, root: Path, monkeypatch: pytes
         with pytest.raises(Refused, match="cannot keep the board's state there"):
             take(hold, root)  # the folder is not ours either
     take(hold, root)
+
+
+def test_what_another_user_left_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a root flight, where a user may not even look."""
+    put(root, {f"{FOLDER}/{LOCK}": "process 1, board xu3"})
+
+    def denied(path: Path, *_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", denied)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(Refused, match=r"state\.json: another user's controller kept .* there; run as root$"):
+        rescue(root)
+    assert held_by(root) is None
+
+
+@pytest.mark.parametrize("path", ["../victim", "/etc/victim", "sys/../../victim", "etc/passwd", ""])
+def test_a_state_that_names_other_files_is_refused(root: Path, path: str) -> None:
+    wrong = {"board": "xu3", "root": str(root), "pid": 1, "boot_id": "boot-1", "when": "now"}
+    (root / FOLDER).mkdir(parents=True)
+    state_file(root).write_text(json.dumps({**wrong, "values": {"sys/enable": "1", path: "evil"}}))
+    with pytest.raises(InputError, match="is no saved state of a board"):
+        restore(state_file(root))
+    assert shown(root) == FILES and not (root.parent / "victim").exists()
+
+
+def test_a_state_of_another_root_is_refused(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    put(other, FILES | {BOOT_ID: "boot-1"})
+    told = {"board": "xu3", "root": str(other), "pid": 1, "boot_id": "boot-1", "when": "now"}
+    (root / FOLDER).mkdir(parents=True)
+    state_file(root).write_text(json.dumps({**told, "values": {"sys/enable": "1"}}))
+    with pytest.raises(InputError, match="is no saved state of a board"):
+        restore(state_file(root))
+    assert shown(other) == FILES
 
 
 def test_nobody_holds_a_board_that_was_never_held(root: Path) -> None:

@@ -138,6 +138,12 @@ def test_what_cannot_fly_is_refused_before_anything_is_done_there(there: There, 
     assert not list(there.home.iterdir())
 
 
+def test_a_restore_is_done_there(there: There) -> None:
+    said = "--restore puts back the machine that it runs on; there: ssh me@board 'cd .cache/powerband-flight && PYTHON"
+    refused(run("--restore", "--remote", "me@board"), said)
+    assert not list(there.home.iterdir())
+
+
 def test_a_folder_of_the_users_own_is_left_alone(there: There) -> None:
     mine = there.home / "powerband" / "thesis.txt"
     mine.parent.mkdir()
