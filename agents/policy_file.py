@@ -12,7 +12,9 @@ import hashlib
 import io
 import json
 import math
+import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -33,13 +35,16 @@ ACTIVATIONS = ("tanh", "relu")
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]  # w (out, in), b (out,)
 
+_COMPRESSED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as numpy writes; others have errors of their own
 # what zipfile and numpy raise on damaged input, besides BadZipFile
 _DAMAGE = (
     zipfile.BadZipFile,
+    tokenize.TokenError,
     zlib.error,
     struct.error,
     EOFError,
     KeyError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
@@ -120,7 +125,10 @@ def _digest(header: bytes, arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
 def _read_members(path: str | Path) -> dict[str, NDArray[Any]]:
     """Every array of the file by its name; `header` and `sha256` are uint8, the others float32."""
     try:
-        size = Path(path).stat().st_size
+        found = Path(path).stat()
+        if not stat.S_ISREG(found.st_mode):  # a device has no size and may have no end
+            raise InputError.at(path, "cannot be read: it is no file", want="a file written by train_agent.py")
+        size = found.st_size
         if size > MAX_BYTES:
             raise InputError.at(path, f"has {size} bytes", want=f"a policy has at most {MAX_BYTES}")
         data = Path(path).read_bytes()
@@ -132,6 +140,8 @@ def _read_members(path: str | Path) -> dict[str, NDArray[Any]]:
             names = {entry.filename for entry in entries}
             if len(entries) > MAX_MEMBERS or len(names) < len(entries):
                 raise InputError.at(path, f"is not a policy: {len(entries)} arrays, {len(names)} names")
+            if any(entry.compress_type not in _COMPRESSED for entry in entries):
+                raise InputError.at(path, "is not a policy: compressed as no .npz is")
             if sum(entry.file_size for entry in entries) > MAX_BYTES:
                 raise InputError.at(path, "its arrays are too large", want=f"at most {MAX_BYTES} bytes")
             return {

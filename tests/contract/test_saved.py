@@ -252,6 +252,29 @@ def test_compressed_bomb(saved: Path) -> None:
     refused(saved, "too large")
 
 
+def test_an_array_header_that_does_not_end(saved: Path) -> None:
+    with zipfile.ZipFile(saved, "a") as archive:
+        header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (((((((1"
+        archive.writestr("b9.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    refused(saved, "truncated, damaged or not an .npz")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_compressed_as_no_npz_is(saved: Path, kind: int) -> None:
+    with zipfile.ZipFile(saved, "a", kind) as archive:
+        archive.writestr("b9.npy", bytes(range(256)) * 9)
+        place = archive.getinfo("b9.npy").header_offset + 60
+    data = bytearray(saved.read_bytes())
+    data[place : place + 9] = bytes(9)
+    saved.write_bytes(data)
+    refused(saved, "compressed as no .npz is")
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "."])
+def test_what_is_no_file(path: str) -> None:
+    refused(Path(path), "cannot be read: it is no file; a file written by train_agent.py")
+
+
 def test_the_same_name_twice(saved: Path) -> None:
     with zipfile.ZipFile(saved) as archive:
         weights = archive.read("w0.npy")
