@@ -121,7 +121,7 @@ def load_state(file: str | Path) -> SavedState:
         root = Path(file).absolute().parents[len(Path(FOLDER).parts)]
         if Path(saved.root).resolve() != root.resolve() or not all(map(_is_setting, saved.values)):
             raise ValueError
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, IndexError):
         want = "look at the board's governor yourself, then delete the file"
         raise InputError.at(file, "is no saved state of a board", want=want) from None
     return saved
