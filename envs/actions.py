@@ -33,7 +33,7 @@ class ActionSpace:
         self._flat_rung = self.flat_points[0]
         sizes = [len(accuracy), len(self._placements), *self._steps]
         self.nvec: list[int] = [self.flat_points.shape[1]] if action_view == "flat" else sizes
-        self._sizes = np.array(self.nvec, np.uintp)[:, None]
+        self._sizes = np.array(self.nvec, np.uintp)  # of one board, or of as many as there were last
 
     def indices(self, actions: npt.NDArray[np.integer[Any]]) -> Ints:
         """Actions of n boards, (n, len(nvec)) or (n,) when flat, as (2 + clocks, n) knob indices.
@@ -46,12 +46,15 @@ class ActionSpace:
             rows = rows.reshape(-1, 1)
         if rows.ndim != 2 or rows.shape[1] != len(self.nvec):
             raise InputError(f"actions of shape {rows.shape} are outside the action space {self.nvec}")
-        columns = np.ascontiguousarray(rows.T, np.intp)
-        outside = columns.view(np.uintp) >= self._sizes  # without a sign, a negative one is very large
+        rows = np.ascontiguousarray(rows, np.intp)
+        if self._sizes.size != rows.size:
+            self._sizes = np.tile(np.array(self.nvec, np.uintp), len(rows))
+        # without a sign, a negative one is very large; in one line, for numpy is slow along rows of a few numbers
+        outside = rows.reshape(-1).view(np.uintp) >= self._sizes
         if outside.any():
-            action = rows[outside.any(axis=0).argmax()].tolist()
+            action = rows[outside.argmax() // len(self.nvec)].tolist()
             raise InputError(f"action {action} is outside the action space {self.nvec}")
-        return np.asarray(self.flat_points.take(columns[0], axis=1)) if flat else columns
+        return np.asarray(self.flat_points.take(rows[:, 0], axis=1)) if flat else rows.T
 
     def knobs(self, action: npt.ArrayLike) -> Knobs:
         """The knobs an action means; InputError where it is outside the action space."""
