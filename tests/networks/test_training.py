@@ -416,6 +416,15 @@ def test_damaged_checkpoints(digits: Dataset, tmp_path: Path, fault: str) -> Non
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.fixture(scope="module")
+def stopped(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Path]:
+    """A run that was stopped in the middle of a stage."""
+    c = config("group", "incremental", ema=0.9, epochs=(3,), shares=(0.5, 1.0))
+    folder = tmp_path_factory.mktemp("stopped")
+    run(c, digits, folder, on_progress=stop_at("group 1", 2))
+    return c, folder
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -437,12 +446,11 @@ def test_damaged_checkpoints(digits: Dataset, tmp_path: Path, fault: str) -> Non
     ids=str,
 )
 def test_an_altered_checkpoint_is_not_gone_on_with(
-    digits: Dataset, tmp_path: Path, fault: str | dict[str, Any], words: str
+    digits: Dataset, stopped: tuple[TrainConfig, Path], tmp_path: Path, fault: str | dict[str, Any], words: str
 ) -> None:
-    c = config("group", "incremental", ema=0.9, epochs=(3,), shares=(0.5, 1.0))
-    run(c, digits, tmp_path, on_progress=stop_at("group 1", 2))
+    c, folder = stopped
     file = tmp_path / CHECKPOINT
-    with np.load(file, allow_pickle=False) as archive:
+    with np.load(folder / CHECKPOINT, allow_pickle=False) as archive:
         arrays: dict[str, Any] = dict(archive)
     weight = "layers.conv2.convs.0.weight"
     if isinstance(fault, dict):
