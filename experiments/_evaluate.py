@@ -86,9 +86,8 @@ def evaluate(
         for name in filter(_is_privileged, asked):
             want = "fly it with --backend sim"
             raise InputError.at("--controllers", "looks into the simulator", value=name, want=want)
-        open_board(
-            board, profile=opened, backend=backend, vary=vary
-        ).close()  # what it refuses, it refuses before the others fly
+        # what it refuses, it refuses before the others fly
+        open_board(board, profile=opened, backend=backend, vary=vary).close()
     check_scenarios(scenarios)
     # the clairvoyant ones take longest: first, lest one of them is what everybody waits for at the end
     twins = asked if simulate_too else []
