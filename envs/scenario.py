@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,10 @@ class Scenario:
             mem_gbps=float(self.mem_gbps[row]),
             ambient_c=float(self.ambient_c[row]),
         )
+
+    def backgrounds(self, spec: BoardSpec) -> Iterator[Load]:
+        """The loads of all rows but the last, which is the end; raises as `background`."""
+        return (self.background(row, spec) for row in range(len(self.t_s) - 1))
 
 
 def columns(spec: BoardSpec) -> tuple[str, ...]:

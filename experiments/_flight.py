@@ -63,7 +63,7 @@ class Flight:
         status, reason = 0, ""
         try:
             if isinstance(self._board, LinuxBoard):  # before anybody waits for a beat
-                self._board.prepare(scenario.background(row, self._spec) for row in range(len(scenario.t_s) - 1))
+                self._board.prepare(scenario.backgrounds(self._spec))
             if self._root is not None:
                 self._supervisor = Supervisor(self._root, self._awaited)
             control(

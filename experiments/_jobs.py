@@ -74,7 +74,7 @@ def _fly(job: Job) -> list[Row]:
     rows = []
     try:
         if isinstance(board, LinuxBoard):
-            board.prepare(job.scenario.background(row, board.spec) for row in range(len(job.scenario.t_s) - 1))
+            board.prepare(job.scenario.backgrounds(board.spec))
         for seed in job.seeds:
             if isinstance(policy, Privileged):
                 assert isinstance(board, SimBoard)  # the caller has seen to it
