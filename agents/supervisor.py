@@ -2,7 +2,7 @@
 
 Between them is a pipe. With every beat the controller promises when it will be heard of next; a promise that is not
 kept, or the end of the pipe (the kernel closes it with the process, whatever ended that), is what the supervisor waits
-for. It leans on the standard library and `hw.real.state`, so it starts at once.
+for. It leans on the standard library and `hw` alone, so it starts at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from agents.watch import Fault
 from hw.errors import Flaky, PowerbandError
 from hw.real.guard import end, start_python
-from hw.real.state import FOLDER, rescue_dead
+from hw.real.lock import FOLDER
+from hw.real.state import rescue_dead
 
 LOG = "log"  # beside the saved state
 SLACK_S = 0.3  # beyond a promise: with intervals of 0.5 s, whoever hangs is ended 0.8 s after his last beat

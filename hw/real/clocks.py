@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from hw.errors import Flaky, Missing, Refused
-from hw.real.state import put_back
+from hw.real.settings import put_back
 from hw.real.sysfs import HZ, KHZ, Sysfs, kernel_text
 
 CPUFREQ = "sys/devices/system/cpu"

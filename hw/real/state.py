@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import json
 import os
 import signal
@@ -20,20 +19,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hw.errors import BoardError, Flaky, InputError, PowerbandError, Refused
+from hw.errors import Flaky, InputError, PowerbandError, Refused
 from hw.files import atomic_write_text, read_text
+from hw.real.lock import FOLDER, Lock
+from hw.real.settings import put_back
 from hw.real.sysfs import Sysfs
 
-FOLDER = "run/powerband"  # below the root; on a machine it is empty after a boot, as the kernel's settings are
 STATE = "state.json"
-LOCK = "lock"
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-TRIES = 3
 RESCUE_S = 10.0  # so long is tried to put a dead controller's board back
 RETRY_S = 0.01
-_LIMITS = {"scaling_min_freq": "scaling_max_freq", "min_freq": "max_freq"}
-_held: set[Path] = set()  # a process is not refused a lock that is its own, so it has to remember
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,62 +42,6 @@ class SavedState:
     boot_id: str
     when: str  # UTC
     values: Mapping[str, str]  # path below the root -> text
-
-
-def put_back(sysfs: Sysfs, values: Mapping[str, str]) -> list[str]:
-    """Bring files back to their texts; what could not be, a phrase each. Raises nothing.
-
-    Governors first, so that the kernel is in charge again at once; then limits, in the order in which the lowest is
-    never above the highest; a frequency that a person had set last: its governor must be there for it.
-    A limit's file shows what is in force, which a hot kernel lowers, and keeps what was written for later: so a limit
-    is always written, and is back once the kernel took it and shows no more.
-    """
-    left: dict[str, str] = {}
-    for path in _in_order(sysfs, values):
-        limit = path.rpartition("/")[2] in (*_LIMITS, *_LIMITS.values())
-        for _ in range(TRIES):
-            try:
-                if limit or sysfs.read(path) != values[path]:
-                    sysfs.write(path, values[path])
-                shown = sysfs.read(path)
-            except BoardError as error:
-                left[path] = str(error)
-                continue
-            if shown == values[path] or (limit and _lower(shown, values[path])):
-                left.pop(path, None)
-                break
-            left[path] = f"{sysfs.path(path)}: wrote {values[path]}, shows {shown}"
-    return list(left.values())
-
-
-def _lower(shown: str, written: str) -> bool:
-    return shown.isdigit() and written.isdigit() and int(shown) < int(written)
-
-
-def _in_order(sysfs: Sysfs, values: Mapping[str, str]) -> list[str]:
-    def rank(path: str) -> int:
-        name = path.rpartition("/")[2]
-        return 0 if name.endswith("governor") else 2 if name == "scaling_setspeed" else 1
-
-    order = sorted(values, key=rank)
-    for low in values:
-        folder, _, name = low.rpartition("/")
-        high = f"{folder}/{_LIMITS.get(name)}"
-        if high not in values:
-            continue
-        pair = [low, high] if _below(sysfs, values[high], low) else [high, low]
-        places = sorted(order.index(path) for path in pair)
-        for place, path in zip(places, pair, strict=True):
-            order[place] = path
-    return order
-
-
-def _below(sysfs: Sysfs, text: str, path: str) -> bool:
-    """Whether a limit is below what a file shows now; no, where that cannot be told."""
-    try:
-        return int(text) < int(sysfs.read(path))
-    except (ValueError, BoardError):
-        return False
 
 
 def state_file(root: str | Path) -> Path:
@@ -165,12 +105,12 @@ def _rescue(root: str | Path, pid: int | None) -> SavedState | None:
     file = state_file(root)
     if not file.exists() or pid not in (None, load_state(file).pid):
         return None
-    hold = Hold(Sysfs(root), load_state(file).board)
-    hold._acquire(file.parent / LOCK)
+    lock = Lock(root, load_state(file).board)
+    lock.take()
     try:  # another one may have been faster
         return restore(file) if file.exists() and pid in (None, load_state(file).pid) else None
     finally:
-        hold._unlock()
+        lock.release()
 
 
 def rescue_dead(root: str | Path, pid: int) -> SavedState | None:
@@ -198,7 +138,7 @@ class Hold:
     def __init__(self, sysfs: Sysfs, board: str) -> None:
         self._sysfs, self._board = sysfs, board
         self.file = state_file(sysfs.root)
-        self._lock: int | None = None
+        self._lock = Lock(sysfs.root, board)
         self._pid = os.getpid()
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
         self.saved: SavedState | None = None
@@ -211,7 +151,7 @@ class Hold:
         folder = self.file.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._acquire(folder / LOCK)
+            self._lock.take()
         except OSError as error:
             grant = f"run as root, or: sudo install -d -o $(id -un) {folder}"
             raise Refused(f"{folder}: cannot keep the board's state there: {error.strerror}; {grant}") from None
@@ -228,7 +168,7 @@ class Hold:
             )
             self._write(saved)
         except BaseException:
-            self._unlock()
+            self._lock.release()
             raise
         self._pid, self.saved = os.getpid(), saved
         atexit.register(self._at_end)
@@ -259,7 +199,7 @@ class Hold:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
         atexit.unregister(self._at_end)
-        self._unlock()
+        self._lock.release()
 
     def _write(self, saved: SavedState) -> None:
         atomic_write_text(self.file, json.dumps(asdict(saved), indent=1) + "\n")
@@ -278,47 +218,3 @@ class Hold:
         elif before is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-
-    def _acquire(self, path: Path) -> None:
-        """Take the lock. A record lock: it is this process's own, whatever children it has, and dies with it."""
-        if path in _held:
-            raise Refused(f"{self._board}: this process flies it already; close that board first")
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except PermissionError:
-            if not path.exists() or not os.access(path.parent, os.W_OK):
-                raise  # it is the folder that is not ours
-            grant = f"run as root, or: sudo chown $(id -un) {path}"
-            raise Refused(f"{path}: this lock is another user's; {grant}") from None
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            holder = os.read(handle, 200).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
-            raise Refused(f"{self._board}: another controller holds this board ({holder}); end it first") from None
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()}, board {self._board}\n".encode())
-        _held.add(path)
-        self._lock = handle
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-            _held.discard(self.file.parent / LOCK)
-
-
-def held_by(root: str | Path) -> str | None:
-    """Who holds the machine with this root ("process 123, board xu3"), or None; not for the process that holds it.
-
-    None too where this user may not know: he is refused when he wants to hold it.
-    """
-    path = Path(root) / FOLDER / LOCK
-    if not os.access(path, os.R_OK | os.W_OK):
-        return None
-    with path.open("r+", encoding="utf-8") as stream:
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return stream.read().strip()
-    return None

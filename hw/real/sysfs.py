@@ -101,10 +101,6 @@ class Sysfs:
         """The numbers in a file, in SI units, in their order. Raises as `number`."""
         return tuple(self._number(path, word, unit) for word in self.read(path).split())
 
-    def write_number(self, path: str, value: float, unit: float) -> None:
-        """Write a value given in SI units as a whole number of the kernel's units. Raises as `write`."""
-        self.write(path, kernel_text(value, unit))
-
     def _number(self, path: str, text: str, unit: float) -> float:
         try:
             # float() would also take "1_000", which no kernel writes

@@ -9,7 +9,8 @@ import pytest
 
 from hw.errors import Refused
 from hw.real.clocks import Cpufreq
-from hw.real.state import Hold, load_state, put_back, state_file
+from hw.real.settings import put_back
+from hw.real.state import Hold, load_state, state_file
 from hw.real.sysfs import Sysfs
 from tests.machine import CHANGED, FILES, GPU, POLICY, hold, put, root, shown
 

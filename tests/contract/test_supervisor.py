@@ -36,7 +36,8 @@ from hw.boardfile import load_board
 from hw.catalog import open_board
 from hw.errors import Refused
 from hw.real.emulated import EmulatedLoad
-from hw.real.state import BOOT_ID, FOLDER, Hold, rescue, state_file
+from hw.real.lock import FOLDER
+from hw.real.state import BOOT_ID, Hold, rescue, state_file
 from hw.real.sysfs import Sysfs
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 

@@ -23,7 +23,7 @@ from hw.catalog import open_board
 from hw.errors import Flaky, InputError, Missing
 from hw.profile import load_profile, need_power, open_profile, save_profile
 from hw.profiletable import Key
-from hw.real.state import FOLDER
+from hw.real.lock import FOLDER
 from hw.types import Demand, Knobs, Profile, Telemetry
 from tests.vulkan import NO_DEVICE, NO_DRIVER
 
