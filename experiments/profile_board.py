@@ -16,11 +16,12 @@ from datetime import date
 from pathlib import Path
 
 from experiments._cli import main_guard, parse
+from experiments._journal import Journal, Sample
 from experiments._profile_lint import lint
 from experiments._profile_setup import Setup, open_setup, other_work, set_up
 from experiments._progress import Bar
 from experiments._run import RunFolder, check_folder
-from experiments._sweep import BUSY_SHARE, Effort, Journal, Sample, Sweep, operating_point, order
+from experiments._sweep import BUSY_SHARE, Effort, Sweep, operating_point, order
 from hw.boardfile import load_board
 from hw.errors import InputError
 from hw.files import read_text

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments._sweep import Effort, Journal, Sample, Sweep
+from experiments._journal import Journal, Sample
+from experiments._sweep import Effort, Sweep
 from hw.boardfile import load_board
 from hw.errors import Flaky, InputError, Refused
 from hw.ladderfile import ZOO

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from experiments import _profile_lint, _sweep, profile_board
-from experiments._sweep import Effort, Journal, Sample, Sweep, operating_point, order
+from experiments._journal import Journal, Sample
+from experiments._sweep import Effort, Sweep, operating_point, order
 from hw.boardfile import load_board
 from hw.catalog import open_board
 from hw.errors import Flaky, InputError, Missing
