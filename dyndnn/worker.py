@@ -87,20 +87,22 @@ class Worker:
         return 0 if self.settings.gpu else self._threads - 1
 
     def _arrange(self) -> None:
-        """Have the network, the threads or helpers that the settings ask for.
+        """Have the network, the threads or helpers that the settings ask for; nothing changes where that fails.
 
         ncnn lays out weights by the number of threads and by where they are, so another number loads the network
         again, and the CPU's and the GPU's are two that both stay: from one to the other nothing is loaded or copied.
         """
         if self.settings.gpu:
-            here = self._on_gpu = self._on_gpu or self._load(gpu=True)
+            here = self._on_gpu or self._load(gpu=True)
         else:
-            if self._on_cpu.network.threads != self._own_threads:
-                self._on_cpu = self._load()
-            here = self._on_cpu
-        self.network, self._price_s = here
+            here = self._on_cpu if self._on_cpu.network.threads == self._own_threads else self._load()
         if self._crew is not None and self.settings.batch > 1:
             self._crew.grow(self._helpers)
+        if self.settings.gpu:
+            self._on_gpu = here
+        else:
+            self._on_cpu = here
+        self.network, self._price_s = here
 
     def ready(self) -> None:
         """Say that frames may come."""
@@ -258,7 +260,6 @@ class Worker:
             self._arrange()
         except NetworkError:
             settings.batch, settings.gpu, self._threads = before
-            self._arrange()
             raise
 
     def summary(self) -> str:

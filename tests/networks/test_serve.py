@@ -370,6 +370,22 @@ def test_threads_may_be_moved(group_folder: Path) -> None:
         assert worker.wait(10) == 0
 
 
+def test_what_cannot_be_loaded_again_is_served_on(ladder_copy: Path) -> None:
+    """Another count of threads needs the files: where they are altered meanwhile, the command is refused."""
+    told: list[Record] = []
+    worker = Worker(ladder_copy, Settings(), told.append, threads=1)
+    frame = np.zeros((3, 16, 16), np.uint8)
+    worker.serve(frame, time.monotonic())
+    (ladder_copy / "model.bin").write_bytes(b"")
+    for word in ("threads 2", "batch 2", "threads 2"):  # frames of several pictures need no other network
+        worker.obey(word)
+        worker.serve(frame, time.monotonic())
+    before, refused, after, batched, shared, grown, last = told
+    assert "was altered" in refused["error"] and "error" not in batched | grown
+    assert [r["confidence"] for r in (before, after, shared, last)] == [before["confidence"]] * 4
+    assert worker.network.threads == 1
+
+
 def test_interrupted_and_a_reader_that_went_away(group_folder: Path, stack: Path) -> None:
     words = command("--ladder", group_folder, "--frames", stack, "--rate", 100, "--seconds", 60)
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
