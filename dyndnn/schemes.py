@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `incremental` | one per group, smaller groups frozen | the group's rung | Tann et al., 2016; Xun et al., MLCAD 2019 |
 | `multi_path` | one per rung, the weights of smaller rungs held | the rung | ASP-DAC 2021, as the baseline |
-| `single_path` | one | a rung, drawn per batch or per epoch | Yang & Fan, ASP-DAC 2021 |
+| `single_path` | one; or two, the smallest rung first | a rung, drawn per batch or epoch | Yang & Fan, ASP-DAC 2021 |
 | `joint` | one | groups: all rungs; dense: the sandwich, taught by the largest | Yu & Huang, ICCV 2019 |
 | `alone` | one | the largest rung | what every rung is compared with |
 """
@@ -42,6 +42,8 @@ class Stage:
 def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     """The stages of a scheme; NetworkError where the counts of epochs do not suit them."""
     count = network.rungs if config.scheme in ("incremental", "multi_path") else 1
+    if config.scheme == "single_path" and network.rungs > 1 and len(config.epochs) == 2:
+        count = 2
     epochs = config.epochs if len(config.epochs) > 1 else config.epochs * count
     if len(epochs) != count:
         raise NetworkError.at("epochs", f"do not suit {count} stages", value=config.epochs, want=f"1 or {count} counts")
@@ -57,15 +59,16 @@ def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     if config.scheme == "alone":
         return [Stage(0, "alone", (top,), 0, epochs[0], BACKWARD * cost[top])]
     rungs = tuple(range(network.rungs))
-    mean = float(cost[top])
-    if config.scheme == "single_path":
-        turns = config.turns or (1,) * network.rungs
-        if len(turns) != network.rungs:
-            raise NetworkError.at(
-                "turns", f"do not suit {network.rungs} rungs", value=turns, want=f"{network.rungs} counts"
-            )
-        mean = sum(c * n for c, n in zip(cost, turns, strict=True)) / sum(turns)
-    return [Stage(0, config.scheme.replace("_", " "), rungs, 0, epochs[0], BACKWARD * mean)]
+    if config.scheme == "joint":
+        return [Stage(0, "joint", rungs, 0, epochs[0], BACKWARD * float(cost[top]))]
+    before = [Stage(0, "smallest rung", (0,), 0, epochs[0], BACKWARD * cost[0])] if count == 2 else []
+    drawn = rungs[len(before) :]
+    turns = config.turns or (1,) * len(drawn)
+    if len(turns) != len(drawn):
+        want = f"{len(drawn)} counts"
+        raise NetworkError.at("turns", f"do not suit {len(drawn)} rungs", value=turns, want=want)
+    mean = sum(cost[k] * n for k, n in zip(drawn, turns, strict=True)) / sum(turns)
+    return [*before, Stage(len(before), "single path", drawn, len(before), epochs[-1], BACKWARD * mean)]
 
 
 def _group_cost(config: TrainConfig, network: NetConfig, k: int) -> float:
@@ -124,7 +127,7 @@ def hold(net: DynamicNet, stage: Stage) -> Callable[[], None]:
 def plan_epoch(config: TrainConfig, stage: Stage, epoch: int, steps: int) -> list[tuple[int, ...]]:
     """The rungs that each step of an epoch trains, the largest first; the same for the same seed."""
     rungs, count = stage.rungs, len(stage.rungs)
-    if config.scheme == "single_path":
+    if config.scheme == "single_path" and count > 1:
         every = np.repeat(rungs, config.turns or 1)
         if config.draw == "epoch":
             turn = np.random.default_rng([config.seed, 1, epoch // len(every)]).permutation(every)
