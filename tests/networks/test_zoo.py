@@ -20,6 +20,7 @@ from dyndnn.netconfig import NetConfig, macs, weight_count
 from dyndnn.nets import DynamicNet, GroupedConv
 from dyndnn.network import Network
 from dyndnn.param import read_param
+from dyndnn.schemes import stages
 from dyndnn.train import train
 from dyndnn.train_config import SHAPES, TrainConfig
 
@@ -106,6 +107,18 @@ def test_ladder_is_in_order(name: str) -> None:
     assert ladder.rungs[-1].confidence == 1
     assert training["finished"] and training["curve"] and training["seconds"] > 0
     assert not re.search(r'"[^"]*/[^"]*"', json.dumps(training["config"]))
+
+
+def test_stages_cost_what_they_took() -> None:
+    """The time that is left is told by `Stage.cost`: small networks take more than their multiply-accumulates."""
+    took = []
+    for name in ("alexnet-paper", "resnet20-uniform"):  # an epoch of one core each, of 1 to 10 million and of 26
+        found = record(name)
+        config, network = TrainConfig.from_json(found["config"]), NetConfig.from_json(found["network"], name)
+        for stage in stages(config, network):
+            seconds = [row["seconds"] for row in found["curve"] if row["stage"] == stage.title]
+            took.append(float(np.median(seconds)) / stage.cost)
+    assert max(took) < 1.5 * min(took)
 
 
 def test_digits_are_as_accurate_as_they_say() -> None:
