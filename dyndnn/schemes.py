@@ -44,12 +44,12 @@ class Stage:
 
 def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     """The stages of a scheme; NetworkError where the counts of epochs do not suit them."""
-    count = network.rungs if config.scheme in ("incremental", "multi_path") else 1
-    if config.scheme == "single_path" and network.rungs > 1 and len(config.epochs) == 2:
-        count = 2
+    most = {"incremental": network.rungs, "multi_path": network.rungs, "single_path": min(network.rungs, 2)}
+    count = most.get(config.scheme, 1)
+    if len(config.epochs) not in (1, count):
+        want = f"1 or {count} counts" if count > 1 else "1 count"
+        raise NetworkError.at("epochs", f"do not suit {config.scheme}", value=config.epochs, want=want)
     epochs = config.epochs if len(config.epochs) > 1 else config.epochs * count
-    if len(epochs) != count:
-        raise NetworkError.at("epochs", f"do not suit {count} stages", value=config.epochs, want=f"1 or {count} counts")
     cost = [_cost(network, k) for k in range(network.rungs)]
     top = network.rungs - 1
     if config.scheme == "incremental":
@@ -64,7 +64,8 @@ def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     rungs = tuple(range(network.rungs))
     if config.scheme == "joint":
         return [Stage(0, "joint", rungs, 0, epochs[0], BACKWARD * cost[top])]
-    before = [Stage(0, "smallest rung", (0,), 0, epochs[0], BACKWARD * cost[0])] if count == 2 else []
+    first = len(config.epochs) > 1
+    before = [Stage(0, "smallest rung", (0,), 0, epochs[0], BACKWARD * cost[0])] if first else []
     drawn = rungs[len(before) :]
     turns = config.turns or (1,) * len(drawn)
     if len(turns) != len(drawn):

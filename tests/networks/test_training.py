@@ -280,6 +280,10 @@ def test_every_rung_has_its_turns() -> None:
     assert stages(uneven, c.network())[0].cost > stage.cost
     with pytest.raises(NetworkError, match="turns"):
         stages(replace(c, turns=(1, 2)), c.network())
+    with pytest.raises(NetworkError, match=r"turns.*do not suit 3 rungs"):  # the smallest is not drawn
+        stages(replace(uneven, epochs=(2, 6)), c.network())
+    with pytest.raises(NetworkError, match=r"epochs.*1 or 2 counts"):
+        stages(replace(c, epochs=(1, 2, 3)), c.network())
 
 
 def test_the_sandwich_has_both_ends() -> None:
