@@ -64,8 +64,7 @@ def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     rungs = tuple(range(network.rungs))
     if config.scheme == "joint":
         return [Stage(0, "joint", rungs, 0, epochs[0], BACKWARD * cost[top])]
-    first = len(config.epochs) > 1
-    before = [Stage(0, "smallest rung", (0,), 0, epochs[0], BACKWARD * cost[0])] if first else []
+    before = [Stage(0, "smallest rung", (0,), 0, epochs[0], BACKWARD * cost[0])] if len(config.epochs) > 1 else []
     drawn = rungs[len(before) :]
     turns = config.turns or (1,) * len(drawn)
     if len(turns) != len(drawn):

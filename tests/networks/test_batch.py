@@ -6,10 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +16,7 @@ from dyndnn.crew import Crew, serve_pictures
 from dyndnn.errors import NetworkError
 from dyndnn.frames import open_frames
 from dyndnn.network import Network, softmax
-
-ROOT = Path(__file__).resolve().parents[2]
-
-Record = dict[str, Any]
+from tests.serving import ROOT, command, serve
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +26,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(1)
     np.savez(path, frames=rng.integers(0, 256, (10, 3, 16, 16), np.uint8), labels=rng.integers(0, 10, 10))
     return path
-
-
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "dyndnn.serve", *(str(w) for w in words)]
-
-
-def serve(*words: object, stdin: bytes = b"") -> tuple[list[Record], str, int]:
-    done = subprocess.run(command(*words), cwd=ROOT, input=stdin, capture_output=True, timeout=60)
-    return [json.loads(line) for line in done.stdout.splitlines()][1:], done.stderr.decode(), done.returncode
 
 
 @pytest.mark.parametrize("threads", [1, 2])
