@@ -27,7 +27,7 @@ check: setup
 	PYTHONPATH=. .venv/bin/lint-imports
 
 test-slow: setup
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m slow -rs
 
 test-arm: setup
 	$(PY) -m pytest tests/arm -m arm -rs

@@ -1,7 +1,7 @@
 """Training through Stable-Baselines3, and the way out of it: weights into a policy that flies without torch.
 
-The only file with torch and SB3 in it. Training runs on the CPU with one torch thread: for networks this
-small a second thread is slower, and many times slower on a machine that has anything else to do.
+With `agents.imitate` the only room here with torch and SB3 in it. Training runs on the CPU with one torch thread: for
+networks this small a second thread is slower, and many times slower on a machine that has anything else to do.
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ from agents.runtime import control
 from envs.reward import RewardWeights
 from envs.scenario import Scenario
 from experiments._metrics import Row, episode_row
-from experiments._telemetry import TelemetryFile
+from experiments._telemetry import write_telemetry
 from hw.catalog import open_board
 from hw.real.board import LinuxBoard
 from hw.simulated.board import SimBoard
-from hw.types import BoardSpec, Demand, Profile, Telemetry
+from hw.types import Demand, Profile, Telemetry
 
 
 @dataclass(frozen=True)
@@ -90,21 +90,9 @@ def _fly(job: Job) -> list[Row]:
                 episode_row(job.label, job.scenario.name, seed, first, record, demands, job.profile, job.weights)
             )
             if job.telemetry is not None:
-                _write_telemetry(job, seed, board.spec, demands, record)
+                name = re.sub(r"[^\w@.-]+", "_", job.label)
+                file = job.telemetry / f"{name}-{job.scenario.name}-{seed}.csv"
+                write_telemetry(file, board.spec, demands, record)
     finally:
         board.close()
     return rows
-
-
-def _write_telemetry(
-    job: Job, seed: int, spec: BoardSpec, demands: Sequence[Demand], record: Sequence[Telemetry]
-) -> None:
-    assert job.telemetry is not None  # the caller has seen to it
-    name = re.sub(r"[^\w@.-]+", "_", job.label)
-    file = TelemetryFile(job.telemetry / f"{name}-{job.scenario.name}-{seed}.csv", spec)
-    try:
-        for demand, telemetry in zip(demands, record, strict=True):
-            file.write(demand, telemetry)
-        file.commit()
-    finally:
-        file.discard()

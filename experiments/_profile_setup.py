@@ -64,8 +64,12 @@ def set_up(
     if board != HOST and (power_model or cores is not None or clock != "auto"):
         raise InputError(f"--power-model, --cores and --clock are for --board {HOST}")
     name, found = _ladder(ladder)
-    text = host_text(sysfs, clock=clock, cores=cores, nominal_hz=_nominal_hz(out)) if board == HOST else ""
-    model = _host(text, out) if board == HOST else load_board(board)
+    if board == HOST:
+        nominal_hz = _nominal_hz(out)
+        text = host_text(sysfs, clock=clock, cores=cores, power_model=power_model, nominal_hz=nominal_hz)
+        model = _host(text, out)
+    else:
+        text, model = "", load_board(board)
     serves = ladder is not None and importlib.util.find_spec("ncnn") is not None
     if model.spec.gpu is not None:
         _check_gpu(model, model.spec.gpu.name, serves)

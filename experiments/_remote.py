@@ -1,6 +1,7 @@
 """A flight on another machine: what flies is copied there with rsync, started with ssh, and its telemetry collected.
 
-There it needs Python 3.11 and NumPy, nothing else; it goes on when the connection, or this command, ends.
+There it needs rsync, Python 3.11, NumPy, and ncnn where a network serves. It goes on when the connection, or this
+command, ends.
 """
 
 from __future__ import annotations

@@ -1,64 +1,27 @@
-"""Telemetry as CSV, one row per interval; stdlib only, for it flies along."""
+"""Telemetry as CSV, one row per interval; light, for it flies along."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hw.errors import InputError
+from hw.files import atomic_write_text
 from hw.types import BoardSpec, Demand, Knobs, Telemetry
 
 
-class TelemetryFile:
-    """Rows go to a hidden file beside `path`, on disk interval by interval; `commit` gives it its name.
-
-    Whoever reads `path` never sees half a flight, and a flight cut short still leaves its rows.
-    Raises InputError where the folder is missing or cannot be written.
-    """
-
-    def __init__(self, path: str | Path, spec: BoardSpec) -> None:
-        self.path = Path(path)
-        self._spec, self._t_s = spec, 0.0
-        check_target(self.path)
-        try:
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp")
-        except OSError as error:
-            raise _refused(self.path, error) from None
-        self._temporary: Path | None = Path(name)
-        self._stream = os.fdopen(handle, "w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._stream, lineterminator="\n")
-        self._writer.writerow(columns(spec))
-        self.rows = 0
-
-    def write(self, demand: Demand, telemetry: Telemetry) -> None:
-        """The row of the next interval."""
-        self._t_s += telemetry.interval_s
-        cells = list(_cells(self._t_s, demand, telemetry, self._spec))
-        self._writer.writerow(["" if cell is None else cell for cell in cells])
-        self._stream.flush()
-        self.rows += 1
-
-    def commit(self) -> None:
-        """Close, and put the file in its place; twice is fine."""
-        if self._temporary is None:
-            return
-        self._stream.close()
-        mask = os.umask(0)
-        os.umask(mask)
-        self._temporary.chmod(0o666 & ~mask)  # mkstemp makes it private
-        self._temporary.replace(self.path)
-        self._temporary = None
-
-    def discard(self) -> None:
-        """Close and leave nothing behind, unless it was committed."""
-        if self._temporary is not None:
-            self._stream.close()
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = None
+def write_telemetry(path: Path, spec: BoardSpec, demands: Sequence[Demand], record: Sequence[Telemetry]) -> None:
+    """A whole flight, all or nothing. Raises InputError where the file cannot be written."""
+    text, t_s = io.StringIO(), 0.0
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns(spec))
+    for demand, telemetry in zip(demands, record, strict=True):
+        t_s += telemetry.interval_s
+        writer.writerow(_cells(t_s, demand, telemetry, spec))
+    atomic_write_text(path, text.getvalue())
 
 
 class FlightLog:
@@ -84,7 +47,7 @@ class FlightLog:
         if not self.rows:
             writer.writerow(columns(self._spec))
         t_s = self._t_s + telemetry.interval_s
-        writer.writerow(["" if c is None else c for c in _cells(t_s, demand, telemetry, self._spec)])
+        writer.writerow(_cells(t_s, demand, telemetry, self._spec))
         data = text.getvalue().encode()
         try:
             if not self.rows:
@@ -141,7 +104,7 @@ def columns(spec: BoardSpec) -> list[str]:
 
 
 def _cells(t_s: float, demand: Demand, telemetry: Telemetry, spec: BoardSpec) -> Iterator[object]:
-    """One row in the order of `columns`; missing is None."""
+    """One row in the order of `columns`; missing is None, which a csv.writer leaves empty."""
 
     def knobs(of: Knobs) -> Iterator[object]:
         yield from (of.rung, of.unit, of.cores)

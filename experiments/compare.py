@@ -38,13 +38,13 @@ class Config:
     """The command line."""
 
     board: str
-    """board to simulate: a name, or a board's .toml file"""
+    """board: a name, a board's .toml file, or host (this machine)"""
     out: Path
     """folder for results.csv, report.html and run.json"""
     profile: str | None = None
-    """profile of the board: a name or a .csv file (default: the board's own)"""
+    """profile of the board: a name, a .csv file, or a ladder by name or folder (default: the board's own)"""
     scenarios: tuple[Path, ...] = ()
-    """scenario files (default: eight of the held-out family)"""
+    """scenario files, see docs/FILES.md (default: eight of the held-out family)"""
     controllers: tuple[str, ...] = ()
     """controllers by name, or saved policies FILE.npz (default: every controller there is)"""
     seeds: int = 5
@@ -63,7 +63,7 @@ class Config:
 
 def main() -> None:
     """Run the command."""
-    config = parse(Config, "Compare controllers on simulated boards: a table, and results.csv in --out.")
+    config = parse(Config, "Compare controllers: a table, and results.csv and report.html in --out.")
     for name, count in (("--seeds", config.seeds), ("--jobs", config.jobs)):
         if count is not None and count < 1:
             raise InputError.at(name, "too low", value=count, want="at least 1")

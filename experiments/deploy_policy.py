@@ -188,10 +188,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--policy", metavar="FILE.npz", help="saved policy, or a governor's name")
     parser.add_argument("--board", help="board: a name, a board's .toml file, or host (this machine)")
     parser.add_argument("--backend", choices=BACKENDS, default="sim", help="where it flies (default: sim)")
-    parser.add_argument("--profile", help="profile: a name or a .csv file (default: the board's own)")
-    parser.add_argument("--scenario", metavar="FILE", help="scenario file (default: one of the held-out family)")
+    parser.add_argument("--profile", help="profile: a name, a .csv file or a ladder (default: the board's own)")
+    parser.add_argument(
+        "--scenario", metavar="FILE", help="scenario file, see docs/FILES.md (default: one of the held-out family)"
+    )
     parser.add_argument("--intervals", type=int, metavar="N", help="stop after N intervals")
-    parser.add_argument("--telemetry", metavar="FILE", help="write telemetry as CSV")
+    parser.add_argument("--telemetry", metavar="FILE", help="write telemetry as CSV (with --remote: telemetry.csv)")
     parser.add_argument("--seed", type=int, default=0, help="of a simulated or emulated board's noise (default: 0)")
     parser.add_argument("--fallback", metavar="NAME", help="policy that takes over where this one, or a meter, fails")
     parser.add_argument(

@@ -63,7 +63,7 @@ class Config:
     cores: int | None = None
     """host: how many of its cores (default: all)"""
     power_model: bool = False
-    """host without a meter: power by a made-up law, marked as modelled"""
+    """host: power by a made-up law, marked as modelled, in place of a meter (there may be none, or only for root)"""
     seed: int = 0
     """of the order"""
     validate: Path | None = None

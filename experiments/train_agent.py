@@ -32,7 +32,7 @@ class Config:
     board: str
     """board to simulate: a name, or a board's .toml file"""
     profile: str | None = None
-    """profile of the board: a name or a .csv file (default: the board's own)"""
+    """profile of the board: a name, a .csv file, or a ladder by name or folder (default: the board's own)"""
     algo: Algo = "ppo"
     """how to learn"""
     steps: int | None = None

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from hw.errors import Refused
+from hw.profile import flown_profile
 from hw.types import Board, BoardSpec, Demand, Knobs, Load, Profile, Telemetry
 
 MIN_HZ = 1e6  # no clock of a board is slower: kHz and MHz tables end up below
@@ -20,13 +21,15 @@ MAX_RAIL_W = 100.0  # beyond: millijoules or milliwatts
 MIN_TOTAL_W = 1e-4  # below, over all rails of a powered board: kilojoules or megawatts
 
 
-def check_board(board: Board, profile: Profile, *, deterministic: bool = True) -> None:
+def check_board(board: Board, profile: Profile | None = None, *, deterministic: bool = True) -> None:
     """Examine a board against its contract; AssertionError with one clear text for the first breach.
 
+    `profile`: of what it serves (None: the one it carries, InputError where it carries none).
     Every placement is flown at both ends of its clock, under a demand chosen from the profile, mostly loaded.
     `deterministic` (a simulated board): the same seed must give the same trace. The board is left closed.
     """
     try:
+        profile = flown_profile(board, profile)
         check_spec(board.spec, profile)
         first = _fly(board, profile, deterministic)
         _check_nonsense(board, profile)

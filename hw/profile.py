@@ -19,7 +19,7 @@ from hw.ladderfile import find_ladder, ladder_names
 from hw.modelled import model_profile
 from hw.profiletable import Key, columns, csv_bytes, grid, in_words, point_of, with_checksum
 from hw.sidecar import read_sidecar, sidecar_text
-from hw.types import BoardSpec, OperatingPoint, Profile
+from hw.types import Board, BoardSpec, OperatingPoint, Profile
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -123,6 +123,14 @@ def save_profile(profile: Profile, path: str | Path) -> None:
         raise InputError.at(path, f"profile {profile.name!r} has no points to write")
     sidecar = sidecar_text(with_checksum(profile))
     atomic_write_files({path: csv_bytes(profile), path.with_suffix(".toml"): sidecar.encode("utf-8")})
+
+
+def flown_profile(board: Board, profile: Profile | None) -> Profile:
+    """`profile`, or where it is None the one the board carries. Raises InputError where it carries none."""
+    found = getattr(board, "profile", None) if profile is None else profile
+    if not isinstance(found, Profile):
+        raise InputError(f"board {board.spec.name!r} carries no profile: name the one that it is flown with")
+    return found
 
 
 def need_power(profile: Profile) -> None:

@@ -59,7 +59,7 @@ class BoardSpec:
     name: str
     clocks: tuple[Clock, ...]
     units: tuple[Unit, ...]
-    rails: tuple[str, ...]  # metered power rails, in the order of telemetry; empty where there is no meter
+    rails: tuple[str, ...]  # power rails, in the order of telemetry: every unit is one, with or without a meter
     thermal_nodes: tuple[str, ...]
     interval_s: float = 0.5  # one control interval
     hash: str = ""  # of the clocks, units and rails: a policy refuses a board with another one
@@ -140,7 +140,7 @@ class Load:
 class Telemetry:
     """What one interval measured. `None` is missing, never zero.
 
-    Latencies and misses belong to the interval in which a frame arrives.
+    Latencies and misses belong to the interval in which a frame arrives (simulated) or is resolved (real).
     """
 
     interval_s: float

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel
-from hw.errors import BoardError, InputError, Refused
+from hw.errors import BoardError, InputError
 from hw.profile import load_profile
 from hw.real.board import LinuxBoard
 from hw.real.clocks import ClockDriver
@@ -62,8 +62,8 @@ class HostBoard(LinuxBoard):
     ) -> None:
         """Start what serves the frames; no setting of the machine is changed before `reset`.
 
-        `power_model`: energy is what the board file's made-up power law says of busy cores; its record says modelled.
-        Raises what `LinuxBoard` does, and Refused where a machine with a meter is to have a modelled one.
+        `power_model`: energy is what the board file's made-up power law says of busy cores, whatever meter there is;
+        its record says modelled. Raises what `LinuxBoard` does.
         """
         sysfs = sysfs or Sysfs("/")
         if model.real is None:
@@ -78,10 +78,6 @@ class HostBoard(LinuxBoard):
         try:
             super().__init__(model, profile, worker=self.worker, load=load, time=time, sysfs=sysfs, shadow=shadow)
             if power_model:
-                if self._source is not None:
-                    raise Refused(
-                        f"this machine has a meter ({self._source.where}); a power model is for those without"
-                    )
                 self._source = ModelledSource(model, self._counter(), self._clock)
                 self._meter = Meter(self._source, time)
         except BaseException:

@@ -120,10 +120,17 @@ def find_clock(
     raise AssertionError("a fixed clock is never missing")
 
 
-def host_text(sysfs: Sysfs, *, clock: str = "auto", cores: int | None = None, nominal_hz: float | None = None) -> str:
+def host_text(
+    sysfs: Sysfs,
+    *,
+    clock: str = "auto",
+    cores: int | None = None,
+    power_model: bool = False,
+    nominal_hz: float | None = None,
+) -> str:
     """The board file of this machine, with its first `cores` cores (None: all that this process may use).
 
-    `nominal_hz`: see `find_clock`.
+    `power_model`: a meter is not looked for, as where only root may read it. `nominal_hz`: see `find_clock`.
     """
     cpus = sorted(os.sched_getaffinity(0))
     if cores is not None:
@@ -140,7 +147,7 @@ def host_text(sysfs: Sysfs, *, clock: str = "auto", cores: int | None = None, no
     types = [sysfs.read(path) for path in sysfs.find("sys/class/thermal/thermal_zone*/type")]
     zone = next((t for t in ZONES if t in types), None)
     names = [sysfs.read(path) for path in sysfs.find("sys/class/powercap/*-rapl:*/name")]
-    metered = RAPL_ZONE in names
+    metered = RAPL_ZONE in names and not power_model
     return TEXT.format(
         cores=len(cpus),
         processor=_processor(sysfs),

@@ -2,7 +2,7 @@
 
 The simulator strings them together; nothing here knows of a board file, a profile or a seed.
 Arithmetic is in place wherever a number is of no more use: memory that was just read is written a sixth faster.
-Sources of the laws and of their parameters: the board files, and DESIGN section 4.
+Sources of the laws and of their parameters: the board files, and docs/FIDELITY.md.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hw", "envs", "agents", "dyndnn", "experiments")
@@ -39,6 +41,7 @@ LIGHT = (
     "dyndnn.ladder",
     "dyndnn.serve",
     "experiments.deploy_policy",
+    "experiments.profile_board",
 )
 
 
@@ -78,6 +81,26 @@ def test_the_boards_lean_on_numpy_alone() -> None:
         if "site-packages" in Path(str(file)).parts and not name.startswith("_")
     }
     assert third_party <= {"numpy"}
+
+
+def test_a_board_is_profiled_with_what_its_extra_brings() -> None:
+    """`pip install ".[device]"`; checked by name, since a whole installation is here."""
+    code = "import json, sys, experiments.profile_board, tyro; print(json.dumps({m: m for m in sys.modules}))"
+    tops = {name.partition(".")[0] for name in in_fresh_python(code)}
+    brought = importlib.metadata.packages_distributions()
+    allowed = {"powerband", *requirements("powerband", "device")}
+    for top in {name for name in tops & set(brought) if not name.startswith("_")}:
+        assert {name.lower() for name in brought[top]} & allowed, f"{top} is not of the extra `device`"
+
+
+def requirements(name: str, extra: str = "") -> set[str]:
+    """Names of what a distribution requires with an extra, and of what these require."""
+    found: set[str] = set()
+    for text in importlib.metadata.requires(name) or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            found |= {requirement.name.lower(), *requirements(requirement.name)}
+    return found
 
 
 @pytest.mark.parametrize("package", ["hw", "envs", "agents"])

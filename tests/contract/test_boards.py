@@ -26,8 +26,7 @@ NANO_NAMES = ("jetson_nano", "jetson_nano_5w")
 
 @pytest.mark.parametrize("name", board_names())
 def test_a_shipped_board_keeps_its_contract(name: str) -> None:
-    board = open_board(name)
-    check_board(board, board.profile)
+    check_board(open_board(name))
 
 
 @pytest.mark.parametrize("name", board_names())

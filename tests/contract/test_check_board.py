@@ -96,9 +96,10 @@ FAULTS: dict[str, tuple[Callable[[Telemetry], Telemetry], str]] = {
 }
 
 
-def test_the_simulated_board_keeps_the_contract() -> None:
-    board = open_board("xu3")
-    check_board(board, board.profile)
+def test_a_board_that_carries_no_profile() -> None:
+    board = Wrapped(open_board("xu3"), lambda t: t)
+    with pytest.raises(InputError, match="board 'xu3' carries no profile"):
+        check_board(board)
 
 
 @pytest.mark.parametrize("what", FAULTS)

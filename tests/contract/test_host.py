@@ -142,6 +142,7 @@ def test_a_board_file_of_any_machine(tmp_path: Path) -> None:
         {"cpu": "package-0"},
         {"cpu": ["x86_pkg_temp"]},
     )
+    assert 'meter = "none"\nrails = {  }' in host_text(sysfs, cores=1, power_model=True)
     (tmp_path / "bare").mkdir()
     bare = host_model(Sysfs(tmp_path / "bare"))
     assert bare.real is not None and bare.real.meter == "none" and bare.spec.thermal_nodes == ()

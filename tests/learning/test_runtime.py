@@ -93,7 +93,7 @@ def test_ends_with_the_scenario(board: Board, profile: Profile, scenario: Scenar
 @pytest.mark.parametrize("intervals", [0, 1, 17])
 def test_bounded(board: Board, profile: Profile, scenario: Scenario, intervals: int) -> None:
     flight = control(board, make_policy("powersave@1"), scenario, profile, seed=0, intervals=intervals)
-    whole = control(board, make_policy("powersave@1"), scenario, profile, seed=0)
+    whole = control(board, make_policy("powersave@1"), scenario, seed=0)  # the profile that the board carries
     assert flight == whole[:intervals]
 
 
