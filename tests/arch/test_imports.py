@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hw", "envs", "agents", "dyndnn", "experiments")
@@ -90,7 +91,7 @@ def test_a_board_is_profiled_with_what_its_extra_brings() -> None:
     brought = importlib.metadata.packages_distributions()
     allowed = {"powerband", *requirements("powerband", "device")}
     for top in {name for name in tops & set(brought) if not name.startswith("_")}:
-        assert {name.lower() for name in brought[top]} & allowed, f"{top} is not of the extra `device`"
+        assert set(map(canonicalize_name, brought[top])) & allowed, f"{top} is not of the extra `device`"
 
 
 def requirements(name: str, extra: str = "") -> set[str]:
@@ -99,7 +100,7 @@ def requirements(name: str, extra: str = "") -> set[str]:
     for text in importlib.metadata.requires(name) or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-            found |= {requirement.name.lower(), *requirements(requirement.name)}
+            found |= {canonicalize_name(requirement.name), *requirements(requirement.name)}
     return found
 
 
