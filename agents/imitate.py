@@ -39,14 +39,18 @@ def best_points(batch: Batch) -> NDArray[np.intp]:
 
 
 def lessons(
-    env: BoardVecEnv, samples: int, rng: np.random.Generator, on_progress: Callable[[int], None] | None = None
+    env: BoardVecEnv, samples: int, rng: np.random.Generator, on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Observations (samples, d) and the teacher's actions for them, (samples, len(nvec)) or (samples,) when flat."""
+    """Observations (n, d) and the teacher's actions for them, (n, len(nvec)) or (n,) when flat.
+
+    n is `samples`, rounded up to whole steps of all lanes; `on_progress(seen, n)` is called after each.
+    """
     flat = env.codec.action_view == "flat"
     points = env.codec.flat_points
     observation = env.reset()
     seen, taught = [], []
-    for _ in range(-(-samples // env.num_envs)):
+    steps = -(-samples // env.num_envs)
+    for _ in range(steps):
         best = best_points(env.batch)
         action = best if flat else points[:, best].T
         seen.append(observation)
@@ -56,7 +60,7 @@ def lessons(
         played = np.where(stray, random, best)
         observation, *_ = env.step(played if flat else points[:, played].T)
         if on_progress is not None:
-            on_progress(len(seen) * env.num_envs)
+            on_progress(len(seen) * env.num_envs, steps * env.num_envs)
     return np.concatenate(seen), np.concatenate(taught).astype(np.int64)
 
 

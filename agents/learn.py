@@ -142,12 +142,12 @@ def train(
     *,
     tensorboard_dir: Path | None,
     on_progress: Callable[[int, float], None] | None = None,
-    on_lesson: Callable[[int], None] | None = None,
+    on_lesson: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Train on `env`, the lab's batched environment.
 
     PPO and MaskablePPO start from `config.lessons` observations of a clairvoyant teacher (`agents.imitate`)
-    where `env` is ours; `on_lesson(n)` is called as they come in.
+    where `env` is ours, a twentieth of the steps at most; `on_lesson(seen, of)` is called as they come in.
 
     TensorBoard events and `progress.csv` go to `tensorboard_dir`, with `env.pop_statistics()` among them.
     `on_progress(steps, reward)` is called after every rollout: steps so far, mean reward per interval since

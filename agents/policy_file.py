@@ -31,6 +31,7 @@ from hw.files import atomic_write_bytes
 FORMAT_VERSION = 1
 MAX_BYTES = 16 * 2**20  # a policy is kilobytes; more is a mistake or an attack
 MAX_MEMBERS = 64
+MAX_LAYERS = MAX_MEMBERS // 2
 ACTIVATIONS = ("tanh", "relu")
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]  # w (out, in), b (out,)
@@ -206,8 +207,9 @@ def _check_header(path: str | Path, header: Header) -> None:
         want = f"one of {', '.join(ACTIVATIONS)}"
         raise InputError.at(path, "unknown activation", column="activation", value=header.activation, want=want)
     for name, counts in (("sizes", header.sizes), ("nvec", header.nvec)):
-        if not counts or not all(type(n) is int and 1 <= n <= MAX_BYTES for n in counts):
-            raise InputError.at(path, "header: not a list of counts", column=name, value=counts)
+        if not 1 <= len(counts) <= MAX_LAYERS or not all(type(n) is int and 1 <= n <= MAX_BYTES for n in counts):
+            want = f"1 to {MAX_LAYERS} whole numbers of at least 1"
+            raise InputError.at(path, "header: not a list of counts", column=name, want=want)
     if len(header.sizes) < 2 or header.sizes[-1] != sum(header.nvec):
         raise InputError.at(
             path, f"{header.sizes[-1]} logits for {sum(header.nvec)} choices", want="one logit per choice"

@@ -92,21 +92,22 @@ class Pilot:
         began_s = time.perf_counter()
         self._on_interval()
         reason = self._watch.look(telemetry)
-        if reason is None:
-            try:
-                knobs = self._policy.act(telemetry, demand)
-                if all(map(math.isfinite, knobs.freqs_hz.values())):
-                    self.decided_s = time.perf_counter() - began_s
-                    return knobs
-                reason = "the policy asks for a frequency that is no number"
-            except Exception as error:  # whatever it is: the board must not be left to a policy that fails
-                reason = f"the policy failed: {type(error).__name__}: {error}"
-        if self._fallback is None:
-            raise Fault(reason)
-        self._on_handover(reason)
-        self._policy, self._fallback = self._fallback, None
-        self._watch.forgive()
-        return self.act(telemetry, demand)
+        while True:
+            if reason is None:
+                try:
+                    knobs = self._policy.act(telemetry, demand)
+                    if all(map(math.isfinite, knobs.freqs_hz.values())):
+                        self.decided_s = time.perf_counter() - began_s
+                        return knobs
+                    reason = "the policy asks for a frequency that is no number"
+                except Exception as error:  # whatever it is: the board must not be left to a policy that fails
+                    reason = f"the policy failed: {type(error).__name__}: {error}"
+            if self._fallback is None:
+                raise Fault(reason)
+            self._on_handover(reason)
+            self._policy, self._fallback = self._fallback, None
+            self._watch.forgive()
+            reason = None  # this telemetry was looked at, and what is wrong with it was the reason
 
 
 class Shadow:

@@ -91,9 +91,6 @@ def main() -> int:
         policy = folder.path / "policy.npz"
         with Bar("imitating", "steps") as bar:
 
-            def on_lesson(seen: int) -> None:
-                bar.update(seen, learning.lessons)
-
             def on_progress(steps: int, reward: float) -> None:
                 bar.turn_to("training")
                 bar.update(steps, learning.steps, f"reward {reward:.3f}")
@@ -103,7 +100,7 @@ def main() -> int:
                 env,
                 tensorboard_dir=folder.path / "tensorboard",
                 on_progress=on_progress,
-                on_lesson=on_lesson,
+                on_lesson=bar.update,
             )
         export(
             trained.model,

@@ -3,8 +3,9 @@
 Both look at the share of time in which the GPU was busy. A real one looks every few milliseconds, so that a single
 frame reads as 100 % and sends the clock up for as long as it lasts; here an interval has one mean share.
 
-Rules and defaults: drivers/devfreq/governor_pod_scaling.c of NVIDIA's L4T kernel 4.9 (Tegra X1) and
-drivers/devfreq/governor_simpleondemand.c, mainline.
+Rules and defaults: drivers/devfreq/governor_pod_scaling.c of NVIDIA's L4T kernel 4.9 in the Jetson Nano's version,
+which averages cycles (one up to 2017 averages the idle share), without the history of highs that a build may switch
+on; and drivers/devfreq/governor_simpleondemand.c, mainline. NVIDIA's GPU driver polls every 25 ms.
 """
 
 from __future__ import annotations
@@ -12,47 +13,53 @@ from __future__ import annotations
 from agents.baselines.governors import Rule, predicted_load
 from hw.types import Clock
 
-WINDOW_S = 0.05  # podgov decides no more often; simple_ondemand is polled about as often
+POLL_S = 0.025  # how often both look at the GPU's counters
 
 
 class Podgov:
     """NVIDIA's governor of the Jetson Nano: a proportional step towards 70 % load, a leap where it is above 90 %.
 
-    In integers, as the kernel: per mille of time and MHz. Every window the idle share enters a running mean (10 of
-    11 parts stay), whose complement is the load. Above 900 busy in this window alone: up by a third of the highest
-    frequency. Else `boost = 80 f (load - 700) / (100 x 700)`, at most that third, and the request f + boost is
-    damped: 7 parts of 10, with 3 parts of the requests' own running mean. The clock takes the table's lowest entry
-    not below.
+    In integers, as the kernel: Hz, per mille of time, MHz. At every poll the cycles (busy share x frequency) enter a
+    running mean, of which 10 of 11 parts stay; over the frequency it is the load. Above 900 busy at this poll alone: up
+    by a third of the highest frequency. Else `boost = 80 f (load - 700) / (100 x 700)`, at most that third, and the
+    request f + boost is damped: 7 parts of 10, with 3 parts of the requests' own running mean. The clock takes the
+    table's lowest entry not below; after a change nothing is decided for 50 ms.
     """
 
     LOAD_MAX, LOAD_TARGET = 900, 700  # per mille
     BIAS, SMOOTH, DAMP = 80, 10, 7
+    BLOCKED = 2  # polls, 50 ms
 
     def __init__(self, clock: Clock, interval_s: float) -> None:
         self._clock = clock
-        self._windows = max(1, round(interval_s / WINDOW_S))
-        self._idle_mean = 0  # per mille
+        self._polls = max(1, round(interval_s / POLL_S))
+        self._cycles_mean = 0  # Hz
         self._request_mean = 0  # MHz
+        self._since = self.BLOCKED  # polls since the clock changed
 
     def settle(self, freq_hz: float, load: float) -> int:
-        """Index of the frequency after the interval's windows; the two running means stay for the next one."""
+        """Index of the frequency after the interval's polls; the two running means stay for the next one."""
         index = self._clock.nearest(freq_hz)
-        for _ in range(self._windows):
+        for _ in range(self._polls):
             now_hz = self._clock.freqs_hz[index]
-            index = self._clock.at_least(self._window(now_hz, predicted_load(load, freq_hz, now_hz)) * 1e6)
+            share = predicted_load(load, freq_hz, now_hz)
+            self._cycles_mean = (self.SMOOTH * self._cycles_mean + int(share * now_hz)) // (self.SMOOTH + 1)
+            self._since += 1
+            if self._since >= self.BLOCKED:
+                to = self._clock.at_least(self._request(now_hz, share) * 1e6)
+                if to != index:
+                    index, self._since = to, 0
         return index
 
-    def _window(self, freq_hz: float, load: float) -> int:
-        """One decision: the frequency asked for, in MHz."""
+    def _request(self, freq_hz: float, share: float) -> int:
+        """The frequency asked for, in MHz."""
         mhz = int(freq_hz / 1e6)
         leap = int(self._clock.max_hz / 3 / 1e6)
-        idle = int(1000 * (1 - load) + 1e-9)  # 1 - 0.7 is 0.30000000000000004, 1 - 0.9 is 0.09999999999999998
-        self._idle_mean = (self.SMOOTH * self._idle_mean + idle) // (self.SMOOTH + 1)
         damp = self.DAMP
-        if 1000 - idle > self.LOAD_MAX:
+        if int(1000 * share + 1e-9) > self.LOAD_MAX:
             boost, damp = leap, 10
         else:
-            over = 1000 - self._idle_mean - self.LOAD_TARGET
+            over = 1000 * self._cycles_mean // int(freq_hz) - self.LOAD_TARGET
             # C rounds quotients towards zero
             boost = min(int(over * self.BIAS * mhz / (100 * self.LOAD_TARGET)), leap)
         request = mhz + boost
@@ -67,12 +74,12 @@ class SimpleOndemand:
 
     def __init__(self, clock: Clock, interval_s: float) -> None:
         self._clock = clock
-        self._samples = max(1, round(interval_s / WINDOW_S))
+        self._polls = max(1, round(interval_s / POLL_S))
 
     def settle(self, freq_hz: float, load: float) -> int:
         """Index of the frequency at which the rule stays, or that it reaches in an interval."""
         index = self._clock.nearest(freq_hz)
-        for _ in range(self._samples):
+        for _ in range(self._polls):
             now_hz = self._clock.freqs_hz[index]
             busy = 100 * predicted_load(load, freq_hz, now_hz)
             if busy > self.UP:

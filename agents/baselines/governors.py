@@ -8,7 +8,9 @@ second: load x old / new frequency).
 What this leaves out: a frame that lasts longer than a sample reads as 100 % while it is served and the pause
 after it as 0 %, so a real ondemand serves such frames near the top speed and idles near the lowest. Here an
 interval has one frequency and a governor settles at the mean load: it burns less and misses more than on a
-board. `performance` bounds what that hides: no governor serves a frame faster.
+board. `performance` bounds what that hides: no governor serves a frame faster. And the load is the last interval's:
+new work is served for half a second on the old work's clock, the first of a flight on the lowest; a kernel sees it
+within a sample or two.
 
 Rules and defaults: the kernel's drivers/cpufreq/cpufreq_{ondemand,conservative}.c and
 kernel/sched/cpufreq_schedutil.c, mainline, tickless, HZ=100.
@@ -232,21 +234,27 @@ def _gpu(spec: BoardSpec, controller: str) -> Unit:
 def auto_rung(spec: BoardSpec, profile: Profile, demand: Demand, unit: Unit | None = None) -> int:
     """The rung a careful person would fix for the network on all of `unit` (the big one), from the profile alone.
 
-    `min_energy`: the smallest rung that meets the accuracy floor, the largest where none does.
-    `max_accuracy`: the largest rung whose unloaded mean latency at full speed there meets the deadline, the
-    smallest where none does.
+    `min_energy`: the smallest rung that meets the accuracy floor, the most accurate where none does.
+    `max_accuracy`: the most accurate rung whose unloaded mean latency at full speed there meets the deadline and keeps
+    up with the frames, the smallest where none does.
     """
+
+    def accuracy(rung: int) -> float:
+        return profile.rung(rung).accuracy
+
     if demand.goal == "min_energy":
         floor = demand.accuracy_min - BREACH_TOLERANCE
-        return next((r.index for r in profile.rungs if r.accuracy >= floor), len(profile.rungs))
+        indices = [r.index for r in profile.rungs]
+        return next((i for i in indices if accuracy(i) >= floor), max(indices, key=accuracy))
     unit = unit or spec.big_unit
     top = spec.clock(unit.clock).max_hz
+    most_s = min(demand.deadline_s, 1 / demand.rate_hz)
     fits = [
         p.rung
         for p in profile.points
-        if (p.unit, p.cores) == (unit.name, unit.cores) and p.freq_hz == top and p.latency_mean_s <= demand.deadline_s
+        if (p.unit, p.cores) == (unit.name, unit.cores) and p.freq_hz == top and p.latency_mean_s <= most_s
     ]
-    return max(fits, default=1)
+    return max(fits, key=accuracy, default=1)
 
 
 def demanded_load(telemetry: Telemetry, spec: BoardSpec, clock: str) -> float:

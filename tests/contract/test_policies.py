@@ -191,10 +191,11 @@ def test_a_bound_that_saw_nothing_does_not_fly() -> None:
     [
         (DEMAND, 2),
         (replace(DEMAND, accuracy_min=0.6), 1),
-        (replace(DEMAND, accuracy_min=0.9), 2),  # none meets it: the largest
+        (replace(DEMAND, accuracy_min=0.9), 2),  # none meets it: the most accurate
         (replace(DEMAND, goal="max_accuracy"), 2),  # 0.1 s at 1 GHz on two cores
         (replace(DEMAND, goal="max_accuracy", deadline_s=0.09), 1),
         (replace(DEMAND, goal="max_accuracy", deadline_s=0.01), 1),  # none meets it: the smallest
+        (replace(DEMAND, goal="max_accuracy", rate_hz=15.0), 1),  # in time, but frames would pile up
     ],
 )
 def test_auto_rung(demand: Demand, rung: int) -> None:

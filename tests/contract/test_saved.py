@@ -225,6 +225,7 @@ def test_wrong_members(saved: Path, changes: dict[str, Any], text: str) -> None:
         ({"activation": "softplus"}, "unknown activation; one of tanh, relu"),
         ({"sizes": [3]}, "one logit per choice"),
         ({"sizes": [3, -1]}, "not a list of counts"),
+        ({"sizes": [1] * 100_000, "nvec": [1]}, r"not a list of counts; 1 to 32 whole numbers of at least 1$"),
         ({"sizes": "many"}, "wrong type"),
         ({"masked": "yes"}, "wrong type"),
         ({"board_hash": None}, "wrong type"),

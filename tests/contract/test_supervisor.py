@@ -135,7 +135,7 @@ class Scripted:
         return said
 
 
-@pytest.mark.parametrize("fault", ["raises", "no number", "blind"])
+@pytest.mark.parametrize("fault", ["raises", "no number", "no number measured", "blind"])
 def test_the_fallback_takes_over_once(fine: Telemetry, fault: str) -> None:
     mine, its = fine.granted, replace(fine.granted, rung=2)
     nan = replace(mine, freqs_hz=dict.fromkeys(mine.freqs_hz, math.nan))
@@ -143,7 +143,11 @@ def test_the_fallback_takes_over_once(fine: Telemetry, fault: str) -> None:
     told: list[str] = []
     first = Scripted(*bad.get(fault, [mine]))
     pilot = Pilot(first, Watch(HOT_C), fallback=Scripted(its, its, ValueError("mine too")), on_handover=told.append)
-    seen = [fine, *[replace(fine, energy_j=None)] * 2] if fault == "blind" else [fine, fine, fine]
+    broken = {
+        "blind": [fine, *[replace(fine, energy_j=None)] * 2],
+        "no number measured": [fine, replace(fine, energy_j={"a15": math.inf}), fine],
+    }
+    seen = broken.get(fault, [fine, fine, fine])
     flown = [pilot.act(t, DEMAND) for t in seen]
     assert flown[0] == mine
     assert flown[-1] == its

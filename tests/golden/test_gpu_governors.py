@@ -36,26 +36,44 @@ def settle(rule: type[Rule], freq_mhz: float, load: float, interval_s: float = 0
         (460.8, math.inf, 768.0),
         (844.8, 1.0, 921.6),
         (76.8, 1.0, 384.0),  # 76 + 307 = 383
-        # Fresh, the idle share's mean is 0: 200 / 11 = 18. Load 982, boost 282 x 80 x 460 / 70000 = 148,
-        # request 608, its mean 608 / 11 = 55, damped (7 x 608 + 3 x 55) / 10 = 442.
-        (460.8, 0.80, 460.8),
-        # 900 is not above 900. Idle 100 / 11 = 9, load 991, boost 152, request 612, mean 55, damped 444.
-        (460.8, 0.90, 460.8),
-        # nothing to do, but the mean says 1000 / 11 = 90: boost 210 x 80 x 921 / 70000 = 221, damped 830
-        (921.6, 0.0, 844.8),
+        # Fresh, the mean of the cycles is 0: 0.8 x 460.8 / 11 = 33.5 MHz, load 72, boost -628 x 80 x 460 / 70000 =
+        # -330, request 130, its mean 130 / 11 = 11, damped (7 x 130 + 3 x 11) / 10 = 94.
+        (460.8, 0.80, 153.6),
+        # 900 is not above 900. Cycles 37.7, load 81, boost -325, request 135, mean 12, damped 98.
+        (460.8, 0.90, 153.6),
+        # nothing to do: boost -700 x 80 x 921 / 70000 = -736, request 185, mean 16, damped 134
+        (921.6, 0.0, 153.6),
     ],
 )
-def test_one_window_of_podgov(freq: float, load: float, mhz: float) -> None:
-    assert settle(Podgov, freq, load, interval_s=0.05) == pytest.approx(mhz)
+def test_one_poll_of_podgov(freq: float, load: float, mhz: float) -> None:
+    assert settle(Podgov, freq, load, interval_s=0.025) == pytest.approx(mhz)
 
 
-def test_podgov_damps_with_the_mean_of_its_requests() -> None:
-    """Two windows at 614 MHz, half busy. Idle means 45 and 86, loads 955 and 914: boosts 178 and 150, requests 792
-    and 764, their means 72 and 134; damped (5544 + 216) / 10 = 576 and (5348 + 402) / 10 = 575."""
-    rule = Podgov(GPU, 0.05)
-    for idle_mean, request_mean in ((45, 72), (86, 134)):
-        assert GPU.freqs_hz[rule.settle(614.4e6, 0.5)] == 614.4e6
-        assert (rule._idle_mean, rule._request_mean) == (idle_mean, request_mean)
+def test_podgov_damps_with_the_mean_of_its_requests_and_waits_after_a_change() -> None:
+    """Polls at 614.4 MHz, half busy. Loads by the mean are 45 and, at the third, 124: boosts -459 and -404, requests
+    155 and 210, their means 14 and 31; damped (1085 + 42) / 10 = 112 and (1470 + 93) / 10 = 156. The second poll is
+    25 ms after a change: the mean moves, the clock does not."""
+    rule = Podgov(GPU, 0.025)
+    for mhz, cycles_mean, request_mean in ((153.6, 27927272, 14), (614.4, 53315701, 14), (230.4, 76396091, 31)):
+        assert GPU.freqs_hz[rule.settle(614.4e6, 0.5)] == pytest.approx(mhz * 1e6)
+        assert (rule._cycles_mean, rule._request_mean) == (cycles_mean, request_mean)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "trace"),
+    [
+        (0.1, 0.1, [153.6, 153.6, 153.6]),
+        (0.8, 0.0, [384.0, 153.6, 76.8]),
+        (0.8, 0.2, [537.6, 384.0, 307.2]),
+    ],
+)
+def test_podgov_follows_work(before: float, after: float, trace: list[float]) -> None:
+    """Work as a share of the top clock; an interval of 0.5 s each. Worked out by a transcript of the kernel's file."""
+    rule, mhz, found = Podgov(GPU, 0.5), 921.6, []
+    for work in [before] * 8 + [after] * 3:
+        mhz = GPU.freqs_hz[rule.settle(mhz * 1e6, work * 921.6 / mhz)] / 1e6
+        found.append(mhz)
+    assert found[8:] == pytest.approx(trace)
 
 
 @pytest.mark.parametrize("start", [76.8, 384.0, 614.4, 921.6])
