@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
+from agents.baselines.cpufreq import RULES
+from agents.baselines.devfreq import GPU_RULES
 from hw.errors import InputError
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from envs.scenario import Scenario
     from hw.simulated.board import SimBoard
 
-GOVERNOR_NAMES = ("performance", "powersave", "ondemand", "conservative", "schedutil")
-GPU_GOVERNOR_NAMES = ("podgov", "simple_ondemand")  # of a GPU's clock, the network there; schedutil on the CPUs
+GOVERNOR_NAMES = tuple(RULES)
+GPU_GOVERNOR_NAMES = tuple(GPU_RULES)  # of a GPU's clock, the network there; schedutil on the CPUs
 OTHER_NAMES = ("ladder", "static_safe", "static_best", "oracle")
 
 
@@ -47,8 +49,7 @@ def policy_names(n_rungs: int = 4, spec: BoardSpec | None = None) -> list[str]:
     Governors of a GPU are among them where the board has one.
     """
     rungs = [*(str(k) for k in range(1, n_rungs + 1)), "auto"]
-    has_gpu = spec is not None and any(u.kind == "gpu" for u in spec.units)
-    governors = GOVERNOR_NAMES + GPU_GOVERNOR_NAMES if has_gpu else GOVERNOR_NAMES
+    governors = GOVERNOR_NAMES + GPU_GOVERNOR_NAMES if spec is not None and spec.gpu else GOVERNOR_NAMES
     return [f"{g}@{k}" for g in governors for k in rungs] + list(OTHER_NAMES)
 
 
@@ -66,12 +67,11 @@ def make_policy(name: str) -> Policy:
         return SavedPolicy.load(Path(name))
     governor, at, rung = name.partition("@")
     if at and governor in GOVERNOR_NAMES + GPU_GOVERNOR_NAMES and (rung == "auto" or _is_rung(rung)):
-        from agents.baselines.devfreq import GPU_RULES
-        from agents.baselines.governors import RULES, Governor, Schedutil
+        from agents.baselines.governors import Governor
 
         fixed = None if rung == "auto" else int(rung)
         if governor in GPU_RULES:
-            return Governor(governor, Schedutil, fixed, gpu_rule=GPU_RULES[governor])
+            return Governor(governor, RULES["schedutil"], fixed, gpu_rule=GPU_RULES[governor])
         return Governor(governor, RULES[governor], fixed)
     if name == "ladder":
         from agents.baselines.heuristics import Ladder

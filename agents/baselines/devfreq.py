@@ -1,4 +1,4 @@
-"""The frequency governors of Linux for a GPU's clock; they settle over an interval as those in `governors.py` do.
+"""The frequency governors of Linux for a GPU's clock; they settle over an interval as those in `cpufreq.py` do.
 
 Both look at the share of time in which the GPU was busy. A real one looks every few milliseconds, so that a single
 frame reads as 100 % and sends the clock up for as long as it lasts; here an interval has one mean share.
@@ -10,7 +10,7 @@ on; and drivers/devfreq/governor_simpleondemand.c, mainline. NVIDIA's GPU driver
 
 from __future__ import annotations
 
-from agents.baselines.governors import Rule, predicted_load
+from agents.baselines.cpufreq import Rule, predicted_load
 from hw.types import Clock
 
 POLL_S = 0.025  # how often both look at the GPU's counters

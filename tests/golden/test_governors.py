@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from agents.baselines.governors import Conservative, Ondemand, Performance, Powersave, Schedutil
+from agents.baselines.cpufreq import Conservative, Ondemand, Performance, Powersave, Schedutil
 from hw.types import Clock
 
 A15 = Clock(name="a15", freqs_hz=tuple(m * 1e8 for m in range(2, 21)), volts=(1.0,) * 19)

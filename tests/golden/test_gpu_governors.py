@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from agents.baselines.cpufreq import Rule, Schedutil
 from agents.baselines.devfreq import Podgov, SimpleOndemand
-from agents.baselines.governors import Rule, Schedutil
 from agents.policy import GPU_GOVERNOR_NAMES, make_policy, policy_names
 from agents.runtime import control
 from envs.families import scenario_set
