@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hw.errors import InputError
 from hw.latency import LatencyLaw
 from hw.types import BoardSpec
 
@@ -179,6 +180,13 @@ class BoardModel:
         """Per CPU unit, the kernel's numbers of its cores; none where nobody said how to drive the board."""
         known = {} if self.real is None else self.real.cpus
         return {unit.name: known[unit.name][: unit.cores] for unit in self.spec.units if unit.name in known}
+
+    def need_real(self) -> RealModel:
+        """How to drive it. Raises InputError where nobody said."""
+        if self.real is None:
+            want = "a table [real], as in xu3.toml"
+            raise InputError.at(self.path, "nobody said how to drive this board", want=want)
+        return self.real
 
     def idle_rail_w(self, freqs_hz: Mapping[str, float], temp_c: float) -> dict[str, float]:
         """Power of every rail (W) of an idle board whose clusters are on, at these clocks and temperature."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hw.boardmodel import BoardModel, RealModel
-from hw.errors import InputError, Refused
+from hw.errors import Refused
 from hw.real.clocks import ClockDriver, Cpufreq, Devfreq
 from hw.real.guard import Pipes, end, start_restorer
 from hw.real.interfaces import LoadGenerator, Served, TimeSource, Worker
@@ -56,11 +56,7 @@ class LinuxBoard:
         Raises InputError for a board file without a table [real], Missing where a clock or a sensor is not there,
         Refused where the kernel's frequencies are not the file's or a core is off. A meter may be missing.
         """
-        if model.real is None:
-            raise InputError.at(
-                model.path, "nobody said how to drive this board", want="a table [real], as in xu3.toml"
-            )
-        self.spec, self.profile, self._real = model.spec, profile, model.real
+        self.spec, self.profile, self._real = model.spec, profile, model.need_real()
         self._sysfs, self._time, self._worker, self._load = sysfs, time, worker, load
         self._shadow = shadow
         self._cpus = {u.name: model.cpus.get(u.name, []) for u in model.spec.units}
@@ -68,11 +64,11 @@ class LinuxBoard:
         _check_online(sysfs, model.cpus)
         self._clocks: dict[str, ClockDriver] = {}
         for clock in self.spec.clocks:
-            self._clocks[clock.name] = driver = self._driver(clock, model.real)
+            self._clocks[clock.name] = driver = self._driver(clock, self._real)
             _check_table(clock, driver, str(model.path))
-        self._zones = Zones(sysfs, model.real.zones)
-        self._usage = Usage(sysfs, model.cpus, model.real.gpu_load)
-        self._source = find_source(sysfs, model.real)
+        self._zones = Zones(sysfs, self._real.zones)
+        self._usage = Usage(sysfs, model.cpus, self._real.gpu_load)
+        self._source = find_source(sysfs, self._real)
         self._meter = Meter(self._source, time)
         self._hold = Hold(sysfs, model.spec.name)
         self._guard: Pipes | None = None  # who does it where we are killed

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
@@ -23,6 +21,7 @@ from hw.errors import BoardError, Flaky, InputError, Missing, PowerbandError, Re
 from hw.profile import save_profile
 from hw.real.board import LinuxBoard
 from hw.real.emulator import LINGER_S, PROFILE, SOCKET
+from hw.real.guard import Pipes, end, start_python
 from hw.real.interfaces import Served
 from hw.real.sysfs import Sysfs
 from hw.types import Demand, Load, Profile, Telemetry
@@ -78,7 +77,7 @@ class SteppedTime:
 class Emulation:
     """An emulator in a process of its own, or a connection to one that runs; with its time for those who fly it."""
 
-    def __init__(self, root: Path, process: subprocess.Popen[bytes] | None, interval_s: float) -> None:
+    def __init__(self, root: Path, process: Pipes | None, interval_s: float) -> None:
         """`process`: None where it belongs to somebody else. Flaky where nobody answers."""
         self.root, self._process, self._interval_s = root, process, interval_s
         self._time = SteppedTime()
@@ -100,18 +99,11 @@ class Emulation:
         `kernel`: whose file names, "mainline" or "vendor"; by default what the board file says.
         Raises InputError for a board file without a table [real], Flaky where the process does not come up.
         """
-        if model.real is None:
-            raise InputError.at(model.path, "this board cannot be emulated", want="a table [real], as in xu3.toml")
+        kernel = kernel or model.need_real().kernel
         root = Path(tempfile.mkdtemp(prefix=f"{model.spec.name}-"))
         save_profile(profile, root / PROFILE)
-        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        process = subprocess.Popen(
-            [sys.executable, "-c", START, str(root), str(model.path.absolute()), kernel or model.real.kernel],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for its owner, who puts the settings back
-        )
+        words = ["-c", START, str(root), str(model.path.absolute()), kernel]
+        process = start_python(words, stdout=subprocess.PIPE, stderr=None)
         assert process.stdout is not None
         try:
             said = process.stdout.readline().decode().strip()
@@ -119,7 +111,7 @@ class Emulation:
                 raise InputError(said) if said else Flaky("the emulator's process did not start")
             return cls(root, process, model.spec.interval_s)
         except BaseException:
-            _end(process)
+            end(process, 2 * LINGER_S)
             shutil.rmtree(root, ignore_errors=True)
             raise
 
@@ -182,21 +174,9 @@ class Emulation:
         with contextlib.suppress(OSError):
             self._stream.close()
         if self._process is not None:
-            _end(self._process)
+            end(self._process, 2 * LINGER_S)
             shutil.rmtree(self.root, ignore_errors=True)
             self._process = None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-    try:
-        process.wait(2 * LINGER_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 class EmulatedWorker:

@@ -49,10 +49,9 @@ class Emulator:
 
     def __init__(self, root: Path, model: BoardModel, profile: Profile, *, kernel: str | None = None) -> None:
         """Write the tree, as the board file's kernel has it or as another. InputError for a file without [real]."""
-        if model.real is None:
-            raise InputError.at(model.path, "this board cannot be emulated", want="a table [real], as in xu3.toml")
+        real = model.need_real()
         self._model, self._profile = model, profile
-        self._real = replace(model.real, kernel=kernel or model.real.kernel)
+        self._real = replace(real, kernel=kernel or real.kernel)
         self.tree = Tree(root, model, self._real)
         self._simulator = Simulator(model, profile, 1)
         self._rung, self._placement = 1, 0

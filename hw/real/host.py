@@ -66,12 +66,10 @@ class HostBoard(LinuxBoard):
         its record says modelled. Raises what `LinuxBoard` does.
         """
         sysfs = sysfs or Sysfs("/")
-        if model.real is None:
-            raise InputError.at(model.path, "has no table [real]", want="a file that profile_board.py wrote for a host")
         cpus = [n for numbers in model.cpus.values() for n in numbers]
         # full speed is called as when the profile was measured
         nominal_hz = model.spec.clocks[0].max_hz
-        self.clock_kind, self._clock = find_clock(sysfs, cpus, model.real.clock, nominal_hz=nominal_hz)
+        self.clock_kind, self._clock = find_clock(sysfs, cpus, model.need_real().clock, nominal_hz=nominal_hz)
         self._quota = self._clock if isinstance(self._clock, QuotaClock) else None
         self.worker = plan.start(self._quota.adopt if self._quota is not None else None, threads=len(cpus))
         load, time = ProcessLoad(model.cpus), WallTime()

@@ -38,9 +38,7 @@ def open_machine(
     Raises what `LinuxBoard` does, the worker closed; no setting is changed before `reset`.
     """
     try:
-        if model.real is None:
-            want = "a table [real], as in xu3.toml"
-            raise InputError.at(model.path, "nobody said how to drive this board", want=want)
+        model.need_real()
         gpus = [unit.name for unit in model.spec.units if unit.kind == "gpu"]
         if len(gpus) > 1:
             want = "one: network and load go to the one that Vulkan names first"

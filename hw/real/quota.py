@@ -9,19 +9,18 @@ them, frames of 10 ms with pauses up to 27 % less.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from hw.errors import Flaky, Missing, Refused
 from hw.real.cgroup import PREFIX, hierarchy, make_folder, remove_group, remove_left
-from hw.real.guard import start_remover
+from hw.real.guard import Pipes, end, start_remover
 from hw.real.sysfs import MICROSECOND, Sysfs, kernel_text
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
+REMOVING_S = 10.0  # the guard that removes the group where we are killed may take so long to end
 PERIOD_S = 5e-3  # the kernel takes no quota below 1 ms: the lowest share of one core is that
 FULL_PERIODS = 5  # a frame that lasts so many at full speed is slowed in proportion, within 5 % (measured)
 
@@ -44,7 +43,7 @@ class QuotaClock:
         self._nominal_hz, self._share, self._cores = nominal_hz, 1.0, 1
         self._pids: set[int] = set()
         self._made = False
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: Pipes | None = None
 
     @property
     def cores(self) -> int:
@@ -80,10 +79,8 @@ class QuotaClock:
         if self._made:
             remove_group(self._sysfs, self._group)
             self._made = False
-        if self._guard is not None and self._guard.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._guard.stdin.close()
-            self._guard.wait()
+        if self._guard is not None:
+            end(self._guard, REMOVING_S)
             self._guard = None
 
     def take(self, low_hz: float, high_hz: float) -> None:
