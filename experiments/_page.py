@@ -17,6 +17,8 @@ tr.learned{font-weight:bold}code{font-size:.9em}"""
 DPI = 110
 INK = "#33628d"
 
+matplotlib.rcParams["text.parse_math"] = False  # names are text, whatever they hold; read when a text is made
+
 
 def document(title: str, parts: Iterable[str]) -> str:
     """The page of these pieces of HTML."""
@@ -27,7 +29,6 @@ def document(title: str, parts: Iterable[str]) -> str:
 def image(figure: Figure, words: str) -> str:
     """The figure within the page; `words` for who cannot see it."""
     stream = io.BytesIO()
-    with matplotlib.rc_context({"text.parse_math": False}):  # names are text, whatever they hold
-        figure.savefig(stream, format="png", dpi=DPI)
+    figure.savefig(stream, format="png", dpi=DPI)
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<p><img alt="{html.escape(words)}" src="data:image/png;base64,{data}"></p>'
