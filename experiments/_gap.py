@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from experiments._console import console
 from experiments._metrics import Row
 from hw.files import atomic_write_text
 
@@ -93,8 +93,8 @@ def write_gaps(found: Sequence[Gap], path: Path) -> None:
     atomic_write_text(path, text.getvalue())
 
 
-def print_gaps(found: Sequence[Gap], console: Console) -> None:
-    """The table on a console."""
+def print_gaps(found: Sequence[Gap]) -> None:
+    """The table on stdout."""
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("controller", "figure"):
         table.add_column(heading, overflow="fold")
@@ -106,4 +106,4 @@ def print_gaps(found: Sequence[Gap], console: Console) -> None:
         figures = (f"{scale * x:.4g}" for x in (gap.simulated, gap.machine))
         between = f"{times * gap.low:+.1f} to {times * gap.high:+.1f}{suffix}"
         table.add_row(gap.controller, f"{name} {unit}".strip(), *figures, f"{times * gap.gap:+.1f}{suffix}", between)
-    console.print(table)
+    console().print(table)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Collection, Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from agents.policy import GOVERNOR_NAMES, GPU_GOVERNOR_NAMES
+from experiments._console import console
 from experiments._evaluate import BOUND, CAREFUL, Comparison, Summary, summarise
 from hw.types import Profile
 
-PLAIN_WIDTH = 100
 HEADINGS = (
     "energy\nmJ/frame",
     "misses\n%",
@@ -30,7 +28,6 @@ SLACK = 1e-9  # rounding of rates that are equal
 
 def print_comparison(comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim") -> None:
     """The table on stdout, lowest regret first, and one sentence per learned policy (by its label)."""
-    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
     table = Table(box=box.SIMPLE, pad_edge=False, title_justify="left")
     table.add_column("controller", overflow="fold", min_width=22)  # "> simple_ondemand@auto"
     for heading in HEADINGS:
@@ -38,9 +35,10 @@ def print_comparison(comparison: Comparison, profile: Profile, learned: Collecti
     for s in summarise(comparison):
         mark = s.controller in learned
         table.add_row(f"> {s.controller}" if mark else f"  {s.controller}", *cells(s), style="bold" if mark else None)
-    console.print(table)
+    out = console()
+    out.print(table)
     for line in sentences(comparison, profile, learned, backend):
-        console.print(line, markup=False, highlight=False)
+        out.print(line)
 
 
 def cells(s: Summary) -> tuple[str, ...]:
