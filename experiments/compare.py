@@ -21,7 +21,7 @@ from experiments._jobs import default_jobs
 from experiments._metrics import write_results
 from experiments._progress import Bar
 from experiments._report import write_report
-from experiments._run import RECORD, RunFolder, check_folder
+from experiments._run import RECORD, RunFolder, check_folder, make_folder
 from experiments._table import print_comparison
 from hw.catalog import open_board
 from hw.errors import InputError
@@ -96,7 +96,7 @@ def main() -> None:
                 path.unlink(missing_ok=True)
         telemetry = folder.path / "telemetry" if config.telemetry else None
         if telemetry is not None:
-            telemetry.mkdir(exist_ok=True)
+            make_folder(telemetry)
         with Bar("comparing", "flights") as bar:
             comparison = evaluate(
                 controllers,

@@ -104,6 +104,16 @@ def test_nothing_of_an_earlier_run_is_left(tmp_path: Path, script: str | None) -
     assert (tmp_path / "out" / "results.csv").read_text() != "old\n"
 
 
+def test_a_file_in_the_way_of_telemetry_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "short.csv").write_text(SCENARIO)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/telemetry").touch()
+    words = ("--controllers", "ladder", "--scenarios", "short.csv", "--seeds", 1, "--telemetry", "--out", "out")
+    done = compare(tmp_path, *words)
+    assert done.returncode == 2 and "out/telemetry: cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     (
