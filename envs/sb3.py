@@ -74,8 +74,10 @@ class BoardVecEnv(VecEnv):
             }
         self._returns[step.ended], self._lengths[step.ended] = 0, 0
         self._count(step.terms, step.interval.energy_j.sum(axis=0), step.interval.missed, step.frames, budget)
-        breaches = self.batch.breached(step.interval, floor).sum()
-        self._sums["breaches"] = self._sums.get("breaches", 0.0) + float(breaches)
+        with_frames = step.frames > 0
+        breached = self.batch.breached(step.interval, floor) & with_frames
+        for name, lanes in (("breaches", breached), ("with_frames", with_frames)):
+            self._sums[name] = self._sums.get(name, 0.0) + float(lanes.sum())
         return np.ascontiguousarray(step.observation), step.reward, step.truncated, infos
 
     def _count(
@@ -94,7 +96,8 @@ class BoardVecEnv(VecEnv):
         self._steps += self.num_envs
 
     def pop_statistics(self) -> dict[str, float]:
-        """Means since the last call, for a training log: each reward term, misses, energy a frame, breaches."""
+        """Means since the last call, for a training log: each reward term, misses, energy a frame, breaches
+        (of the intervals with frames)."""
         sums, steps = self._sums, max(self._steps, 1)
         self._sums, self._steps = {}, 0
         if not sums:
@@ -106,7 +109,7 @@ class BoardVecEnv(VecEnv):
             "task/miss_rate": sums["total_missed"] / frames,
             "task/energy_per_frame_j": sums["total_energy"] / frames,
             "task/energy_over_budget": sums["total_relative"] / frames,
-            "task/breach_rate": sums["breaches"] / steps,
+            "task/breach_rate": sums["breaches"] / max(sums["with_frames"], 1.0),
         }
 
     def action_masks(self) -> npt.NDArray[np.bool_]:

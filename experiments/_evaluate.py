@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from agents.policy import Privileged, make_policy
-from envs.reward import DEFAULT_WEIGHTS, RewardWeights
 from envs.scenario import Scenario
-from experiments._jobs import Job, fly_all
+from experiments._jobs import Job, fly_all, telemetry_names
 from experiments._metrics import Row
 from hw.catalog import open_board
 from hw.errors import InputError
@@ -59,7 +57,6 @@ def evaluate(
     *,
     jobs: int = 1,
     labels: Mapping[str, str] | None = None,
-    weights: RewardWeights = DEFAULT_WEIGHTS,
     telemetry: Path | None = None,
     vary: bool = False,
     backend: str = "sim",
@@ -70,10 +67,11 @@ def evaluate(
     """One row per controller, scenario and seed, in that order; regret is against the oracle on the same two.
 
     `controllers` are names or saved policies (`FILE.npz`); `labels` renames them in the rows. `jobs`
-    processes work at a time (1: this one alone). `telemetry` is a folder for a CSV per flight. `vary`: every seed is
-    another board of the model, the same one for every controller. `backend`: where the controllers asked for fly; those
-    that regret is made of fly in simulation always. `source` names the profile where it is a file that a real board
-    needs to be opened by. `simulate_too`: whatever flies elsewhere flies in simulation besides.
+    processes work at a time (1: this one alone). `telemetry` is a folder for a CSV per flight that was asked for.
+    `vary`: every seed is another board of the model, the same one for every controller. `backend`: where the
+    controllers asked for fly; those that regret is made of fly in simulation always. `source` names the profile where
+    it is a file that a real board needs to be opened by. `simulate_too`: whatever flies elsewhere flies in simulation
+    besides.
     `on_progress(done, total)` counts episodes. The oracle and `performance@auto` are flown for regret
     whether or not they are asked for.
     Raises InputError where a controller or a scenario does not fit.
@@ -94,19 +92,23 @@ def evaluate(
     wanted = [*((name, backend) for name in asked), *((name, "sim") for name in (*twins, BOUND, CAREFUL))]
     flown = sorted(dict.fromkeys(wanted), key=lambda flight: not _is_privileged(flight[0]))
     names = labels or {}
+    files: dict[tuple[str, str, str], Path] = {}
+    if telemetry is not None:
+        kept = [(*flight, s.name) for flight in dict.fromkeys(wanted[: len(asked) + len(twins)]) for s in scenarios]
+        told = [(names.get(n, n) + ("" if where == backend else f"-{where}"), s) for n, where, s in kept]
+        files = {flight: telemetry / name for flight, name in zip(kept, telemetry_names(told), strict=True)}
     work = [
         Job(
-            name,
-            names.get(name, name),
-            board,
-            profile,
-            opened,
-            where,
-            s,
-            tuple(seeds),
-            weights,
-            telemetry if name in asked else None,
-            vary,
+            controller=name,
+            label=names.get(name, name),
+            board=board,
+            profile=profile,
+            source=opened,
+            backend=where,
+            scenario=s,
+            seeds=tuple(seeds),
+            telemetry=files.get((name, where, s.name)),
+            vary=vary,
         )
         for name, where in flown
         for s in scenarios
@@ -138,50 +140,3 @@ def evaluate(
 
 def _is_privileged(name: str) -> bool:
     return isinstance(make_policy(name), Privileged)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A controller over all its episodes; NaN where there is nothing to tell."""
-
-    controller: str
-    energy_per_frame_j: float  # all energy over all frames
-    miss_rate: float  # of all frames
-    breach_rate: float  # of all intervals
-    accuracy: float  # of all frames
-    latency_p95_s: float  # mean of the episodes'
-    reward_mean: float
-    regret_normalised: float  # mean regret over the mean distance from CAREFUL to BOUND
-
-
-def summarise(comparison: Comparison) -> list[Summary]:
-    """One summary per controller, lowest regret first."""
-    span = sum(comparison.bound.values()) - sum(comparison.careful.values())
-    by_name: dict[str, list[Row]] = {}
-    for row in comparison.rows:
-        by_name.setdefault(row.controller, []).append(row)
-    found = []
-    for name, rows in by_name.items():
-        frames = [r.frames for r in rows]
-        arrived = max(sum(frames), 1)
-        # each controller flies the same episodes, so the span per episode is the same for all of them
-        share = span * len(rows) / max(len(comparison.bound), 1)
-        found.append(
-            Summary(
-                controller=name,
-                energy_per_frame_j=sum(r.energy_j for r in rows) / arrived,
-                miss_rate=_over([r.miss_rate for r in rows], frames),
-                breach_rate=_over([r.accuracy_breach_rate for r in rows], [r.intervals for r in rows]),
-                accuracy=_over([r.accuracy_mean for r in rows], frames),
-                latency_p95_s=_over([r.latency_p95_s for r in rows], [1] * len(rows)),
-                reward_mean=_over([r.reward_mean for r in rows], [1] * len(rows)),
-                regret_normalised=sum(r.regret for r in rows) / share if share > 0 else math.nan,
-            )
-        )
-    return sorted(found, key=lambda s: -s.reward_mean)
-
-
-def _over(values: Sequence[float], weights: Sequence[int]) -> float:
-    """Weighted mean of what is known; NaN where nothing is."""
-    pairs = [(v, w) for v, w in zip(values, weights, strict=True) if w and not math.isnan(v)]
-    return sum(v * w for v, w in pairs) / sum(w for _, w in pairs) if pairs else math.nan

@@ -20,17 +20,13 @@ from experiments._page import INK, document, image
 DRAWN = ("workload", "network")  # groups whose errors are a figure
 
 
-def page(board: str, command: str, results: Sequence[Result], *, held_back: bool) -> str:
-    """The page as HTML; `held_back`: whether each prediction is by a fit that had not seen its workload."""
-    how = (
-        "Every prediction shown is by a fit that had not seen its workload."
-        if held_back
-        else "Predictions are those of the parameters that ship; nothing was fitted."
-    )
-    parts = [f"<h1>{html.escape(board)}: measured and predicted</h1>", f"<p>{how}</p>"]
+def page(board: str, command: str, results: Sequence[tuple[Result, str]]) -> str:
+    """The page as HTML; with each result goes what predicted it, in words."""
+    parts = [f"<h1>{html.escape(board)}: measured and predicted</h1>"]
     parts.append(f"<p><code>{html.escape(command)}</code></p>")
-    for result in results:
+    for result, how in results:
         parts += [f"<h2>{html.escape(result.title)}</h2><p>{html.escape(result.sentence)}</p>"]
+        parts.append(f"<p>{html.escape(how)}</p>")
         parts += [*_figures(result), _table(result)]
     return document(f"{board}: fit", parts)
 

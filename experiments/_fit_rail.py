@@ -161,7 +161,7 @@ def judge_rail(rail: Rail, path: Path, models: Mapping[str, Model]) -> list[Resu
 
 
 def fit_rail(rail: Rail, path: Path, on_fold: OnFold) -> list[Fitted]:
-    """The fit to all rows; predictions are of each row by a fit that had not seen its workload.
+    """The fit to all rows; predictions are of each row by a fit that had not seen its workload, but for those kept.
 
     Raises InputError for a file that is no such measurement, or has too few workloads to hold any back.
     """

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from experiments._console import console
 from experiments._fit_result import Result
 
-PLAIN_WIDTH = 100
 ERRORS = (
     "power_mape",
     "class_power_mape",
@@ -40,9 +38,9 @@ def print_result(result: Result) -> None:
         cells = (shown(error, value) for error, value in group.errors.items())
         table.add_row(group.by if group.by != last else "", group.value, str(group.rows), *cells)
         last = group.by
-    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
-    console.print(table, markup=False)
-    console.print(result.sentence, markup=False, highlight=False)
+    out = console()
+    out.print(table)
+    out.print(result.sentence)
 
 
 def unit(error: str) -> str:

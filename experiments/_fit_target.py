@@ -33,6 +33,7 @@ class Target:
     files: Mapping[str, Path]  # board files that a fit starts from, by the name under which it writes them
     tasks: Mapping[str, tuple[Task, ...]]  # by flag
     known: Mapping[str, Section]  # what was fitted before
+    known_file: Path  # where that stands; without any, there may be no such file
     unwritten: bool = False  # whether what is known stands in no board file yet
 
 
@@ -50,19 +51,19 @@ def open_target(name_or_path: str) -> Target:
     unwritten = name_or_path.endswith(SUFFIX)
     if unwritten:
         name, known = load_fit(name_or_path)
-        files = shipped_files(name)
+        files, known_file = shipped_files(name), Path(name_or_path)
     elif name_or_path.endswith(".toml"):
         path = Path(name_or_path)
         name, files = load_board(path).spec.name, {path.stem: path}
-        beside = path.with_name(f"{name}{SUFFIX}")
-        known = load_fit(beside)[1] if beside.exists() else {}
+        known_file = path.with_name(f"{name}{SUFFIX}")
+        known = load_fit(known_file)[1] if known_file.exists() else {}
     elif name_or_path in TASKS:
         name, files = name_or_path, shipped_files(name_or_path)
-        known = load_fit(name)[1]
+        known, known_file = load_fit(name)[1], BOARDS / f"{name}{SUFFIX}"
     else:
         want = f"known: {', '.join(TASKS)}, or the path of a board file or {SUFFIX} file"
         raise InputError(f"unknown board {name_or_path!r}; {want}")
     tasks = TASKS.get(name, {})
     if not unwritten:  # a fit file is no board file, and says nothing of the law of that one
         tasks = tasks | {"power": (unit_task(next(iter(files.values()))),)}
-    return Target(name=name, files=files, tasks=tasks, known=known, unwritten=unwritten)
+    return Target(name=name, files=files, tasks=tasks, known=known, known_file=known_file, unwritten=unwritten)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from experiments._metrics import Row
-from hw.files import atomic_write_text
+from experiments._console import console
+from experiments._metrics import Row, write_rows
+from experiments._stats import Floats, interval, ratio, resamples
 
-RESAMPLES = 10_000
 # column of a Row -> whether its gap is a share of the simulated figure (else a difference), and how a person reads it
 METRICS = {
     "latency_mean_s": (True, "mean latency", "ms", 1e3),
@@ -32,7 +29,7 @@ METRICS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """One figure of one controller, mean over its flights; NaN is missing. Low and high bound 95 % of the resamples."""
+    """One figure of one controller, mean over its flights; NaN is missing. Low and high: see `_stats`."""
 
     controller: str
     metric: str
@@ -46,18 +43,19 @@ class Gap:
 
 def gaps(simulated: Sequence[Row], machine: Sequence[Row]) -> list[Gap]:
     """A row per controller and metric; the two must hold the same flights in the same order."""
-    rng = np.random.default_rng(0)
     found = []
     for controller in dict.fromkeys(row.controller for row in simulated):
         pairs = [(s, m) for s, m in zip(simulated, machine, strict=True) if s.controller == controller]
         for metric, (relative, *_) in METRICS.items():
             both = np.array([[getattr(s, metric), getattr(m, metric)] for s, m in pairs], np.float64)
-            known = both[~np.isnan(both).any(axis=1)]
+            told = ~np.isnan(both).any(axis=1)
+            known = both[told]
             if not len(known):
                 continue
             means = known.mean(axis=0)
-            drawn = known[rng.integers(0, len(known), (RESAMPLES, len(known)))].mean(axis=1)
-            low, high = np.percentile(_gap(drawn[:, 0], drawn[:, 1], relative), [2.5, 97.5])
+            counts = resamples(np.array([s.scenario for s, _ in pairs])[told].tolist())
+            drawn = counts @ known / counts.sum(axis=1, keepdims=True)
+            low, high = interval(_gap(drawn[:, 0], drawn[:, 1], relative))
             found.append(
                 Gap(
                     controller=controller,
@@ -66,35 +64,24 @@ def gaps(simulated: Sequence[Row], machine: Sequence[Row]) -> list[Gap]:
                     simulated=float(means[0]),
                     machine=float(means[1]),
                     gap=float(_gap(means[:1], means[1:], relative)[0]),
-                    low=float(low),
-                    high=float(high),
+                    low=low,
+                    high=high,
                 )
             )
     return found
 
 
-def _gap(
-    simulated: np.ndarray[tuple[int], np.dtype[np.float64]],
-    machine: np.ndarray[tuple[int], np.dtype[np.float64]],
-    relative: bool,
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    if not relative:
-        return machine - simulated
-    return np.divide(machine, simulated, out=np.full_like(machine, math.nan), where=simulated != 0) - 1
+def _gap(simulated: Floats, machine: Floats, relative: bool) -> Floats:
+    return ratio(machine, simulated) - 1 if relative else machine - simulated
 
 
 def write_gaps(found: Sequence[Gap], path: Path) -> None:
     """gap.csv, all or nothing; a missing number is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([f.name for f in fields(Gap)])
-    for gap in found:
-        writer.writerow(["" if isinstance(c, float) and math.isnan(c) else c for c in astuple(gap)])
-    atomic_write_text(path, text.getvalue())
+    write_rows(found, [f.name for f in fields(Gap)], path)
 
 
-def print_gaps(found: Sequence[Gap], console: Console) -> None:
-    """The table on a console."""
+def print_gaps(found: Sequence[Gap]) -> None:
+    """The table on stdout."""
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("controller", "figure"):
         table.add_column(heading, overflow="fold")
@@ -104,6 +91,6 @@ def print_gaps(found: Sequence[Gap], console: Console) -> None:
         relative, name, unit, scale = METRICS[gap.metric]
         times, suffix = (100.0, " %") if relative else (scale, f" {'points' if unit == '%' else unit}".rstrip())
         figures = (f"{scale * x:.4g}" for x in (gap.simulated, gap.machine))
-        between = f"{times * gap.low:+.1f} to {times * gap.high:+.1f}{suffix}"
+        between = "-" if math.isnan(gap.low) else f"{times * gap.low:+.1f} to {times * gap.high:+.1f}{suffix}"
         table.add_row(gap.controller, f"{name} {unit}".strip(), *figures, f"{times * gap.gap:+.1f}{suffix}", between)
-    console.print(table)
+    console().print(table)

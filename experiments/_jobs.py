@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import joblib
 
 from agents.policy import Privileged, make_policy
 from agents.runtime import control
-from envs.reward import RewardWeights
+from envs.reward import DEFAULT_WEIGHTS
 from envs.scenario import Scenario
 from experiments._metrics import Row, episode_row
 from experiments._telemetry import write_telemetry
@@ -24,7 +24,7 @@ from hw.simulated.board import SimBoard
 from hw.types import Demand, Profile, Telemetry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One controller on one scenario, all seeds: what a process is handed."""
 
@@ -36,14 +36,25 @@ class Job:
     backend: str
     scenario: Scenario
     seeds: tuple[int, ...]
-    weights: RewardWeights
-    telemetry: Path | None
+    telemetry: Path | None  # what the names of its files begin with; the seed follows, and .csv
     vary: bool
 
 
 def default_jobs() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def telemetry_names(flights: Iterable[tuple[str, str]]) -> list[str]:
+    """What the names of the files of these flights (label, scenario) begin with; no two alike."""
+    found: list[str] = []
+    for label, scenario in flights:
+        plain = re.sub(r"[^\w@.-]+", "_", label)
+        name, n = f"{plain}-{scenario}", 2
+        while name in found:
+            name, n = f"{plain}-{n}-{scenario}", n + 1
+        found.append(name)
+    return found
 
 
 def fly_all(work: Sequence[Job], jobs: int) -> Iterator[tuple[Job, list[Row]]]:
@@ -78,7 +89,7 @@ def _fly(job: Job) -> list[Row]:
         for seed in job.seeds:
             if isinstance(policy, Privileged):
                 assert isinstance(board, SimBoard)  # the caller has seen to it
-                policy.bind(board, job.scenario, job.weights)
+                policy.bind(board, job.scenario, DEFAULT_WEIGHTS)
             first = board.reset(seed=seed)  # control() resets to the same again; nobody else shows it
             demands: list[Demand] = []
 
@@ -87,11 +98,10 @@ def _fly(job: Job) -> list[Row]:
 
             record = control(board, policy, job.scenario, job.profile, seed=seed, on_interval=hear)
             rows.append(
-                episode_row(job.label, job.scenario.name, seed, first, record, demands, job.profile, job.weights)
+                episode_row(job.label, job.scenario.name, seed, first, record, demands, job.profile, DEFAULT_WEIGHTS)
             )
             if job.telemetry is not None:
-                name = re.sub(r"[^\w@.-]+", "_", job.label)
-                file = job.telemetry / f"{name}-{job.scenario.name}-{seed}.csv"
+                file = job.telemetry.with_name(f"{job.telemetry.name}-{seed}.csv")
                 write_telemetry(file, board.spec, demands, record)
     finally:
         board.close()

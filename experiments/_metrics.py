@@ -26,7 +26,7 @@ _Z95 = 1.6448536269514722  # the normal distribution's 95th percentile, in stand
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One controller on one scenario with one seed; the columns of results.csv, in their order.
+    """One controller on one scenario with one seed; the columns of results.csv, in their order, and two weights.
 
     NaN is missing (no frame was served). Energy is what the meters report, over all rails.
     """
@@ -48,9 +48,12 @@ class Row:
     switches: int  # intervals that began with a change of the granted knobs
     reward_mean: float  # per interval
     regret: float  # the bound's reward_mean minus this one
+    served: int  # frames, which accuracy and latency are of
+    intervals_with_frames: int  # which breaches are of
 
 
-COLUMNS = tuple(f.name for f in fields(Row))
+WEIGHTS = ("served", "intervals_with_frames")  # not in results.csv
+COLUMNS = tuple(f.name for f in fields(Row) if f.name not in WEIGHTS)
 
 
 def episode_row(
@@ -75,7 +78,7 @@ def episode_row(
     breached = (frames > 0) & (floor - granted > BREACH_TOLERANCE)
     energy_j = _energy_j(record)
     rewards = interval_rewards(first, record, demands, profile, weights)
-    arrived = float(frames.sum())
+    arrived, with_frames = float(frames.sum()), int((frames > 0).sum())
     return Row(
         controller=controller,
         scenario=scenario,
@@ -83,17 +86,19 @@ def episode_row(
         intervals=len(record),
         frames=int(arrived),
         miss_rate=sum(t.missed for t in record) / max(arrived, 1.0),
-        accuracy_mean=_mean(_known([t.accuracy for t in record]), served),
-        accuracy_breach_rate=float(breached.sum() / max((frames > 0).sum(), 1)),
+        accuracy_mean=weighted_mean(_known([t.accuracy for t in record]), served),
+        accuracy_breach_rate=float(breached.sum() / max(with_frames, 1)),
         energy_j=float(energy_j.sum()),
         energy_per_frame_j=float(energy_j.sum()) / max(arrived, 1.0),
-        latency_mean_s=_mean(_known([t.latency_mean_s for t in record]), served),
+        latency_mean_s=weighted_mean(_known([t.latency_mean_s for t in record]), served),
         latency_p95_s=latency_p95_s(record),
         temp_max_c=max(max(t.temp_c.values(), default=math.nan) for t in record),
         throttled_share=sum(t.throttled for t in record) / len(record),
         switches=sum(t.switched for t in record),
         reward_mean=float(rewards[~np.isnan(rewards)].mean()),
         regret=math.nan,
+        served=int(served.sum()),
+        intervals_with_frames=with_frames,
     )
 
 
@@ -153,11 +158,16 @@ def latency_p95_s(record: Sequence[Telemetry]) -> float:
 
 def write_results(rows: Sequence[Row], path: str | Path) -> None:
     """results.csv, all or nothing: exactly COLUMNS; a missing number is an empty cell."""
+    write_rows(rows, COLUMNS, path)
+
+
+def write_rows(rows: Sequence[object], columns: Sequence[str], path: str | Path) -> None:
+    """A CSV of these fields of each row, all or nothing; NaN is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     for row in rows:
-        cells = [getattr(row, name) for name in COLUMNS]
+        cells = [getattr(row, name) for name in columns]
         writer.writerow(["" if isinstance(c, float) and math.isnan(c) else c for c in cells])
     atomic_write_text(path, text.getvalue())
 
@@ -166,7 +176,7 @@ def _known(values: Sequence[float | None]) -> Floats:
     return np.array([math.nan if v is None else v for v in values], np.float64)
 
 
-def _mean(values: Floats, weights: Floats) -> float:
+def weighted_mean(values: Floats, weights: Floats) -> float:
     """Weighted mean over what is known; NaN where nothing is."""
     use = (weights > 0) & ~np.isnan(values)
     return float(np.average(values[use], weights=weights[use])) if use.any() else math.nan

@@ -12,10 +12,13 @@ from matplotlib.figure import Figure
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 img{max-width:100%}table{border-collapse:collapse;margin:1rem 0}td,th{padding:.15rem .8rem;text-align:right}
-th{border-bottom:1px solid #888;white-space:pre-line}td:first-child,th:first-child{text-align:left}
+th{border-bottom:1px solid #888;white-space:pre-line}td{white-space:nowrap}
+td:first-child,th:first-child{text-align:left}td:first-child{white-space:normal;overflow-wrap:anywhere}
 tr.learned{font-weight:bold}code{font-size:.9em}"""
 DPI = 110
 INK = "#33628d"
+
+matplotlib.rcParams["text.parse_math"] = False  # names are text, whatever they hold; read when a text is made
 
 
 def document(title: str, parts: Iterable[str]) -> str:
@@ -27,7 +30,6 @@ def document(title: str, parts: Iterable[str]) -> str:
 def image(figure: Figure, words: str) -> str:
     """The figure within the page; `words` for who cannot see it."""
     stream = io.BytesIO()
-    with matplotlib.rc_context({"text.parse_math": False}):  # names are text, whatever they hold
-        figure.savefig(stream, format="png", dpi=DPI)
+    figure.savefig(stream, format="png", dpi=DPI)
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<p><img alt="{html.escape(words)}" src="data:image/png;base64,{data}"></p>'

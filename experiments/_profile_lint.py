@@ -1,16 +1,66 @@
-"""What is odd about a profile that is a profile: points that physics or a quiet machine would not give."""
+"""A profile looked through: its latencies, and points that physics or a quiet machine would not give."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
+from hw.boardfile import load_board
+from hw.errors import InputError
+from hw.files import read_text
+from hw.profile import load_profile
 from hw.types import BoardSpec, OperatingPoint, Profile
 
 SLOWER = 1.05  # more than noise
 SPREAD = 0.25  # standard deviation over mean
 FEW = 5
 HELD = 0.5  # of what the clock should slow
+SHOWN = 5  # oddities, after a sweep
+
+
+def validate(path: Path, board: str | None) -> None:
+    """Load a profile, which refuses what is none, and say what is odd about it."""
+    if path.suffix != ".csv":
+        raise InputError.at(path, "is not a profile", want="name its .csv file")
+    if board is None:
+        read_text(path)  # else it is the file beside it that is said to be missing
+        sidecar = path.with_suffix(".toml")
+        try:
+            name = str(tomllib.loads(read_text(sidecar))["board"])
+        except (tomllib.TOMLDecodeError, KeyError):
+            raise InputError.at(sidecar, "does not say which board it is of", want='board = "NAME"') from None
+        beside = path.parent / f"{name}.toml"
+        board = str(beside) if beside.is_file() else name
+    spec = load_board(board).spec
+    profile = load_profile(path, spec)
+    oddities = list(lint(profile, spec))
+    for line in oddities:
+        print(f"odd: {line}")
+    frames = sum(p.samples for p in profile.points)
+    print(f"{path}: {profile.kind}, {len(profile.points)} points, {frames} frames, {len(oddities)} oddities")
+
+
+def show(profile: Profile, spec: BoardSpec, path: Path) -> None:
+    """A line per rung and placement: mean latency over the clock; then what is odd."""
+    for unit, cores in spec.placements:
+        freqs_hz = spec.clock(spec.unit(unit).clock).freqs_hz
+        print(f"{cores} x {unit}, mean latency in ms at " + " ".join(f"{f / 1e6:8.0f}" for f in freqs_hz) + " MHz")
+        for rung in profile.rungs:
+            row = [p for p in profile.points if (p.rung, p.unit, p.cores) == (rung.index, unit, cores)]
+            head = f"  rung {rung.index} ({rung.name})"
+            print(f"{head:<{len(f'{cores} x {unit}, mean latency in ms at ')}}" + _cells(row))
+    oddities = list(lint(profile, spec))
+    for line in oddities[:SHOWN]:
+        print(f"odd: {line}")
+    if len(oddities) > SHOWN:
+        print(f"... and {len(oddities) - SHOWN} more: --validate {path}")
+    print(f"Written: {path}")
+
+
+def _cells(row: list[OperatingPoint]) -> str:
+    return " ".join(f"{1e3 * p.latency_mean_s:8.2f}" for p in row)
 
 
 def lint(profile: Profile, spec: BoardSpec) -> Iterator[str]:

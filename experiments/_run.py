@@ -59,6 +59,15 @@ def check_folder(out: str | Path, script: str, *, again: bool) -> None:
         raise InputError.at(folder, f"already holds a run of {owner}", want="name a new folder")
 
 
+def make_folder(folder: Path) -> None:
+    """The folder, where it is not there yet; InputError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        want = "name a folder you may write to"
+        raise InputError.at(folder, f"cannot be written: {error.strerror or error}", want=want) from None
+
+
 class RunFolder:
     """A folder with `run.json` in it, kept up to date until the run ends; a context manager.
 
@@ -78,11 +87,7 @@ class RunFolder:
     ) -> None:
         check_folder(out, script, again=again)
         self.path = Path(out)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            want = "name a folder you may write to"
-            raise InputError.at(self.path, f"cannot be written: {error.strerror or error}", want=want) from None
+        make_folder(self.path)
         self.record: dict[str, object] = {
             "script": script,
             "command": command_line(),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from agents.policy import GOVERNOR_NAMES, GPU_GOVERNOR_NAMES
-from experiments._evaluate import BOUND, CAREFUL, Comparison, Summary, summarise
+from experiments._console import console
+from experiments._evaluate import BOUND, CAREFUL, Comparison
+from experiments._stats import Interval
+from experiments._summary import Summary, saving, summarise
 from hw.types import Profile
 
-PLAIN_WIDTH = 100
 HEADINGS = (
     "energy\nmJ/frame",
     "misses\n%",
@@ -30,42 +30,60 @@ SLACK = 1e-9  # rounding of rates that are equal
 
 def print_comparison(comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim") -> None:
     """The table on stdout, lowest regret first, and one sentence per learned policy (by its label)."""
-    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
-    table = Table(box=box.SIMPLE, pad_edge=False, title_justify="left")
+    # every column counts: with a regret's interval there are PLAIN_WIDTH of them, less one
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("controller", overflow="fold", min_width=22)  # "> simple_ondemand@auto"
     for heading in HEADINGS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for s in summarise(comparison):
         mark = s.controller in learned
         table.add_row(f"> {s.controller}" if mark else f"  {s.controller}", *cells(s), style="bold" if mark else None)
-    console.print(table)
+    out = console()
+    out.print()
+    out.print(table)
+    out.print()
     for line in sentences(comparison, profile, learned, backend):
-        console.print(line, markup=False, highlight=False)
+        out.print(line)
 
 
-def cells(s: Summary) -> tuple[str, ...]:
-    """A controller's row, beside its name; under `HEADINGS`."""
+def cells(s: Summary, *, wide: bool = False) -> tuple[str, ...]:
+    """A controller's row, beside its name; under `HEADINGS`. Where it is wide, energy and misses with intervals too."""
+    energy, misses = figures(s)
     return (
-        _number(s.energy_per_frame_j, 1e3, 1),
-        _number(s.miss_rate, 100, 2),
+        energy if wide else _number(s.energy_per_frame_j, 1e3, 1),
+        misses if wide else _number(s.miss_rate, 100, 2),
         _number(s.breach_rate, 100, 2),
         _number(s.accuracy, 100, 1),
         _number(s.latency_p95_s, 1e3, 0),
         _number(s.reward_mean, 1, 3),
-        _number(s.regret_normalised, 1, 2),
+        _number(s.regret_normalised, 1, 1 if s.regret_interval[1] >= 9.995 else 2, s.regret_interval),
     )
+
+
+def told(s: Summary) -> str:
+    """Energy and misses of a controller with their intervals, for which the table has no room."""
+    return "{}: energy per frame, mJ: {}; misses, %: {}.".format(s.controller, *figures(s))
+
+
+def figures(s: Summary) -> tuple[str, str]:
+    """Energy per frame (mJ) and misses (%) with their intervals, where there are any."""
+    energy = _number(s.energy_per_frame_j, 1e3, 1, s.energy_interval_j)
+    return energy, _number(s.miss_rate, 100, 2, s.miss_interval)
 
 
 def sentences(comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim") -> list[str]:
     """What to know of the figures, and what each learned policy saves."""
-    summaries = summarise(comparison)
+    known = {s.controller: s for s in summarise(comparison)}
     episodes = sorted(comparison.bound)
     scenarios, seeds = len({s for s, _ in episodes}), len({n for _, n in episodes})
     counted = f"{scenarios} scenario{'s' * (scenarios != 1)} x {seeds} seed{'s' * (seeds != 1)}"
     return [
         f"{provenance(profile, backend)}; board {profile.board}, {counted} each.",
         f"Normalised regret: 0 is {BOUND} (knows what comes), 1 is {CAREFUL}.",
-        *(sentence(summaries, name) for name in learned if any(s.controller == name for s in summaries)),
+        f"In parentheses: 95 % of resamples of the {scenarios} scenarios, and of the seeds of each."
+        if scenarios > 1
+        else "No intervals: one scenario does not say how much scenarios differ.",
+        *(line for name in learned if name in known for line in (told(known[name]), sentence(comparison, name))),
     ]
 
 
@@ -79,8 +97,9 @@ def provenance(profile: Profile, backend: str = "sim") -> str:
     return f"All figures simulated on a measured profile ({profile.name!r}, kind {profile.kind}{energy})"
 
 
-def sentence(summaries: Sequence[Summary], learned: str) -> str:
+def sentence(comparison: Comparison, learned: str) -> str:
     """What the learned policy saves against the best governor-and-rung pair as punctual and accurate."""
+    summaries = summarise(comparison)
     own = next(s for s in summaries if s.controller == learned)
     pairs = [s for s in summaries if _is_pair(s.controller)]
     if not pairs:
@@ -99,9 +118,20 @@ def sentence(summaries: Sequence[Summary], learned: str) -> str:
             f"of those with no more breaches that miss least, the thriftiest is {best.controller} "
             f"({100 * best.miss_rate:.2f} % misses, {100 * best.breach_rate:.2f} % breaches)"
         )
-    saved = 1 - own.energy_per_frame_j / best.energy_per_frame_j
-    amount = f"{abs(100 * saved):.0f} % {'less' if saved >= 0 else 'more'}"
-    return f"{head}; {learned} uses {amount} energy per frame."
+    saved, (low, high) = saving(comparison, learned, best.controller)
+    between = "" if math.isnan(low) else f" ({_amounts(low, high)})"
+    return f"{head}; {learned} uses {_amount(saved)} energy per frame{between}."
+
+
+def _amounts(low: float, high: float) -> str:
+    if low < 0 < high:
+        return f"{_amount(low)} to {_amount(high)}"
+    least, most = sorted((abs(low), abs(high)))
+    return f"{100 * least:.0f} to {100 * most:.0f} %"
+
+
+def _amount(saved: float) -> str:
+    return f"{abs(100 * saved):.0f} % {'less' if saved >= 0 else 'more'}"
 
 
 def _is_pair(controller: str) -> bool:
@@ -109,5 +139,10 @@ def _is_pair(controller: str) -> bool:
     return bool(at) and governor in GOVERNOR_NAMES + GPU_GOVERNOR_NAMES
 
 
-def _number(value: float, scale: float, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{value * scale:.{digits}f}"
+def _number(value: float, scale: float, digits: int, interval: Interval = (math.nan, math.nan)) -> str:
+    """A figure, and its interval where it has one: what regret is measured by has none."""
+    if math.isnan(value):
+        return "-"
+    low, high = interval
+    between = f" ({low * scale:.{digits}f} to {high * scale:.{digits}f})" if low < high else ""
+    return f"{value * scale:.{digits}f}{between}"

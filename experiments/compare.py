@@ -7,12 +7,9 @@ python experiments/compare.py --board host --backend real --gap --profile measur
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
-
-from rich.console import Console
 
 from agents.policy import policy_names
 from envs.families import scenario_set
@@ -24,8 +21,8 @@ from experiments._jobs import default_jobs
 from experiments._metrics import write_results
 from experiments._progress import Bar
 from experiments._report import write_report
-from experiments._run import RECORD, RunFolder, check_folder
-from experiments._table import PLAIN_WIDTH, print_comparison
+from experiments._run import RECORD, RunFolder, check_folder, make_folder
+from experiments._table import print_comparison
 from hw.catalog import open_board
 from hw.errors import InputError
 
@@ -99,7 +96,7 @@ def main() -> None:
                 path.unlink(missing_ok=True)
         telemetry = folder.path / "telemetry" if config.telemetry else None
         if telemetry is not None:
-            telemetry.mkdir(exist_ok=True)
+            make_folder(telemetry)
         with Bar("comparing", "flights") as bar:
             comparison = evaluate(
                 controllers,
@@ -123,7 +120,7 @@ def main() -> None:
             write_gaps(apart, folder.path / "gap.csv")
     print_comparison(comparison, profile, learned, config.backend)
     if config.gap:
-        print_gaps(apart, Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True))
+        print_gaps(apart)
     print(f"Results: {folder.path / 'results.csv'}, {folder.path / 'report.html'}")
 
 

@@ -1,4 +1,4 @@
-"""Fits a board's parameters to measurements of a real one, and judges the shipped ones on others.
+"""Fits a board's parameters to measurements of a real one, and judges the known ones on others.
 
 python experiments/fit_board.py --board xu3 --powmon FILE --out DIR
 python experiments/fit_board.py --board xu3 --powmon FILE --judge --json OUT.json
@@ -20,7 +20,7 @@ from experiments._fit_result import Fitted, Result
 from experiments._fit_tables import print_result, table_text
 from experiments._fit_target import TASKS, Target, open_target
 from experiments._progress import Bar
-from experiments._run import check_folder
+from experiments._run import check_folder, make_folder
 from hw.errors import InputError
 from hw.files import atomic_write_files, read_bytes
 from hw.fitfile import SECTIONS, SUFFIX, Origin, Section, fit_text
@@ -44,7 +44,7 @@ SOURCES = {  # SHA-256 of a public file -> whose measurements it holds, and unde
 }
 RAILS = {"powmon", "parsec", "gpu", "power"}  # flags of files that tell of a rail's power
 KEYS = ("power_mape", "class_power_mape", "power_p95_ape", "temp_rmse_k")  # always there, and `rows`
-HELP = """Fit a board's parameters to measurements of a real one, or judge the shipped ones on others (--judge).
+HELP = """Fit a board's parameters to measurements of a real one, or judge the known ones on others (--judge).
 
 A measurement file is a CSV with at least these columns; power is predicted from the others, never from itself.
 
@@ -92,7 +92,7 @@ class Config:
     power: Path | None = None
     """any board: power of its units' rails (.csv)"""
     judge: bool = False
-    """fit nothing: errors of the shipped parameters"""
+    """fit nothing: errors of the parameters that are known of --board"""
     json: Path | None = None
     """file for the errors"""
     out: Path | None = None
@@ -105,14 +105,14 @@ def main() -> None:
     target = open_target(config.board)
     files = _files(config, target)
     if not config.judge and config.out is None:
-        raise InputError("nowhere to write the fit; name a folder with --out, or judge the shipped one with --judge")
+        raise InputError("nowhere to write the fit; name a folder with --out, or judge the known one with --judge")
     if config.out is not None:
         check_folder(config.out, "fit_board.py", again=True)
         for name, path in target.files.items():
             if not config.judge and (config.out / f"{name}.toml").resolve() == path.resolve():
                 raise InputError.at(path, "would be overwritten", want="name another folder with --out")
     fitted: dict[str, Section] = {}
-    results: list[Result] = []
+    shown: list[tuple[Result, str]] = []  # and what predicted it
     rows = 0  # of the measurement files
     with Bar("fitting", "folds") as bar:
         for flag, path in files.items():
@@ -125,9 +125,10 @@ def main() -> None:
                 for part in (part for of_task in parts for part in of_task):
                     origin = _origin(config.board, flag, path, sha256, part)
                     fitted[part.section] = Section(model=part.model, origin=origin)
-                found = [[part.result for part in of_task] for of_task in parts]
-            results += [result for of_task in found for result in of_task]
-            rows += sum(int(result.summary["rows"]) for result in found[0])
+                found = [[(part.result, f"{part.split}.") for part in of_task] for of_task in parts]
+            shown += [pair for of_task in found for pair in of_task]
+            rows += sum(int(result.summary["rows"]) for result, _ in found[0])
+    results = [result for result, _ in shown]
     for result in results:
         print_result(result)
     written: dict[Path, bytes] = {}
@@ -137,7 +138,7 @@ def main() -> None:
         from experiments._fit_page import page  # here: errors alone need no plots
 
         command = _command(config, files)
-        written[config.out / "report.html"] = page(target.name, command, results, held_back=not config.judge).encode()
+        written[config.out / "report.html"] = page(target.name, command, shown).encode()
         written[config.out / "errors.csv"] = table_text(results).encode()
         if not config.judge:
             sections = {**target.known, **fitted}
@@ -152,14 +153,14 @@ def main() -> None:
                 else:
                     written[config.out / f"{name}.toml"] = text.encode()
     if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
+        make_folder(config.out)
     atomic_write_files(written)
     for path in written:
         print(f"Written: {path}")
 
 
-def _judge(board: str, flag: str, path: Path, target: Target) -> Iterator[list[Result]]:
-    """The errors of the parameters that are known, per task; InputError where the first task's are not."""
+def _judge(board: str, flag: str, path: Path, target: Target) -> Iterator[list[tuple[Result, str]]]:
+    """The errors of the parameters that are known, per task, and whose; InputError where the first task's are not."""
     tasks, known = target.tasks[flag], target.known
     for task in tasks:
         models = {name: known[name].model for name in task.sections if name in known}
@@ -167,7 +168,9 @@ def _judge(board: str, flag: str, path: Path, target: Target) -> Iterator[list[R
             for name in task.sections:
                 if name not in models:
                     raise InputError.at(board, "has no such section", column=name, want=f"fit one with --{flag}")
-        yield task.judge(path, models)
+        judged = target.known_file if task.sections else next(iter(target.files.values()))
+        how = f"Predictions are those of the parameters in {judged.name}; nothing was fitted."
+        yield [(result, how) for result in task.judge(path, models)]
 
 
 def _files(config: Config, target: Target) -> dict[str, Path]:

@@ -10,16 +10,15 @@ are recalled, not read. What is the papers' and what is this model's own stands 
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from experiments._cli import main_guard, parse
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel
-from hw.errors import InputError, PowerbandError
+from hw.errors import InputError
 from hw.profile import profile_path, save_profile
 from hw.profiletable import grid
 from hw.types import OperatingPoint, Profile, Rung
@@ -210,22 +209,24 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def main() -> int:
-    """Write the profile; exit status 2 and one line where it cannot be written."""
-    parser = argparse.ArgumentParser(description="Build the modelled profile 'paper' of a board.")
-    parser.add_argument("--board", default="xu3", help=f"one of {', '.join(LAWS)} (default: xu3)")
-    parser.add_argument("--out", type=Path, help=".csv file; the .toml goes beside it (default: the one that ships)")
-    arguments = parser.parse_args()
-    try:
-        profile = build_profile(load_board(arguments.board))
-        out: Path = arguments.out or profile_path(profile.board, profile.name)
-        save_profile(profile, out)
-    except PowerbandError as error:
-        print(error, file=sys.stderr)
-        return 2
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The command line."""
+
+    board: str = "xu3"
+    """xu3, jetson_nano or jetson_nano_5w"""
+    out: Path | None = None
+    """.csv file; the .toml goes beside it (default: the one that ships)"""
+
+
+def main() -> None:
+    """Run the command."""
+    config = parse(Config, "Build the modelled profile 'paper' of a board.")
+    profile = build_profile(load_board(config.board))
+    out = config.out or profile_path(profile.board, profile.name)
+    save_profile(profile, out)
     print(f"{out}: {len(profile.points)} points, {profile.kind}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main_guard(main)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -17,20 +16,18 @@ from pathlib import Path
 
 from experiments._cli import main_guard, parse
 from experiments._journal import Journal, Sample
-from experiments._profile_lint import lint
+from experiments._profile_lint import show, validate
 from experiments._profile_setup import Setup, open_setup, other_work, set_up
 from experiments._progress import Bar
 from experiments._run import RunFolder, check_folder
 from experiments._sweep import BUSY_SHARE, Effort, Sweep, operating_point, order
-from hw.boardfile import load_board
 from hw.errors import InputError
-from hw.files import read_text
 from hw.profile import load_profile, save_profile
 from hw.profiletable import Key, grid
 from hw.real.quota import FULL_PERIODS, PERIOD_S
 from hw.real.sensors import check_present
 from hw.real.sysfs import Sysfs
-from hw.types import BoardSpec, OperatingPoint, Profile
+from hw.types import Profile
 
 SCRIPT = "profile_board.py"
 JOURNAL = "samples.jsonl"
@@ -38,7 +35,6 @@ NAME = "measured"
 QUIET = 0.1  # of its cores' time: a machine that is busier has other work
 FULL = Effort(frames=30, least_s=2.0, most_s=20.0)
 QUICK = Effort(frames=5, least_s=0.5, most_s=2.0)
-SHOWN = 5  # oddities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,49 +206,6 @@ def provenance(
         "accuracy_source": (accuracy,) * len(profile.rungs),
     }
     return found if power == "measured" else {**found, "power": power}
-
-
-def validate(path: Path, board: str | None) -> None:
-    """Load a profile, which refuses what is none, and say what is odd about it."""
-    if path.suffix != ".csv":
-        raise InputError.at(path, "is not a profile", want="name its .csv file")
-    if board is None:
-        read_text(path)  # else it is the file beside it that is said to be missing
-        sidecar = path.with_suffix(".toml")
-        try:
-            name = str(tomllib.loads(read_text(sidecar))["board"])
-        except (tomllib.TOMLDecodeError, KeyError):
-            raise InputError.at(sidecar, "does not say which board it is of", want='board = "NAME"') from None
-        beside = path.parent / f"{name}.toml"
-        board = str(beside) if beside.is_file() else name
-    spec = load_board(board).spec
-    profile = load_profile(path, spec)
-    oddities = list(lint(profile, spec))
-    for line in oddities:
-        print(f"odd: {line}")
-    frames = sum(p.samples for p in profile.points)
-    print(f"{path}: {profile.kind}, {len(profile.points)} points, {frames} frames, {len(oddities)} oddities")
-
-
-def show(profile: Profile, spec: BoardSpec, path: Path) -> None:
-    """A line per rung and placement: mean latency over the clock; then what is odd."""
-    for unit, cores in spec.placements:
-        freqs_hz = spec.clock(spec.unit(unit).clock).freqs_hz
-        print(f"{cores} x {unit}, mean latency in ms at " + " ".join(f"{f / 1e6:8.0f}" for f in freqs_hz) + " MHz")
-        for rung in profile.rungs:
-            row = [p for p in profile.points if (p.rung, p.unit, p.cores) == (rung.index, unit, cores)]
-            head = f"  rung {rung.index} ({rung.name})"
-            print(f"{head:<{len(f'{cores} x {unit}, mean latency in ms at ')}}" + _cells(row))
-    oddities = list(lint(profile, spec))
-    for line in oddities[:SHOWN]:
-        print(f"odd: {line}")
-    if len(oddities) > SHOWN:
-        print(f"... and {len(oddities) - SHOWN} more: --validate {path}")
-    print(f"Written: {path}")
-
-
-def _cells(row: list[OperatingPoint]) -> str:
-    return " ".join(f"{1e3 * p.latency_mean_s:8.2f}" for p in row)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -15,6 +16,8 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from envs.control import ControlEnv
+from envs.sb3 import BoardVecEnv
+from envs.task import open_task
 from envs.vector import BoardVectorEnv, make_sb3_env
 from hw.errors import InputError
 from hw.types import Demand
@@ -220,3 +223,16 @@ def test_sb3_face(action_view: str) -> None:
     assert statistics["reward/total"] == pytest.approx(terms)
     assert statistics["reward/total"] == pytest.approx(returns.sum() / (3 * intervals), rel=1e-4)
     assert env.pop_statistics() == {}
+
+
+def test_breaches_are_of_intervals_with_frames(tmp_path: Path) -> None:
+    """As results.csv has it: 5 s below a floor that no rung meets, then 15 s with 8 frames in 30 intervals."""
+    (tmp_path / "s.csv").write_text(
+        "t_s,rate_hz,deadline_s,accuracy_min,energy_budget_j,goal,load_a7,load_a15,mem_gbps,ambient_c\n"
+        "0,8,0.2,1,0.3,min_energy,0,0,0,25\n5,0.5,0.2,0,0.3,min_energy,0,0,0,25\n20,0.5,0.2,0,0.3,min_energy,0,0,0,25\n"
+    )
+    env = BoardVecEnv(open_task("xu3", scenarios=[tmp_path / "s.csv"]), 1)
+    env.reset()
+    for _ in range(40):
+        env.step(np.array([env.action_space.sample()]))
+    assert env.pop_statistics()["task/breach_rate"] == pytest.approx(10 / 18, abs=0.03)

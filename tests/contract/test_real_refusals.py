@@ -14,7 +14,8 @@ from threading import Event
 import pytest
 
 from experiments import _profile_setup
-from experiments.profile_board import nothing_left, validate
+from experiments._profile_lint import validate
+from experiments.profile_board import nothing_left
 from hw.boardfile import load_board
 from hw.boardmodel import RealModel
 from hw.errors import Flaky, InputError, Missing, Refused

@@ -318,6 +318,7 @@ def test_bad_policies(trained: tuple[Path, Done], tmp_path: Path, fault: str) ->
         ("deploy_policy.py", "--policy ladder --board xu3 --remote=-oX=y", ("-oX=y", "USER@HOST")),
         ("deploy_policy.py", "--policy ladder --board xu3 --telemetry file/t.csv", ("file/t.csv",)),
         ("deploy_policy.py", "--policy ladder", ("--board",)),
+        ("make_paper_profile.py", "--board raspberry_pi_5", ("no rows of the papers", "jetson_nano_5w")),
     ],
 )
 def test_bad_arguments(tmp_path: Path, script: str, arguments: str, words: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ from hw.types import Demand, Knobs
 from tests.e2e.measuring import (
     FILES,
     MADE,
+    gpu,
     power,
     powmon,
     powmon_of_more,
@@ -119,6 +120,24 @@ def test_fits_judges_and_writes(
         assert "Left aside: 1 run" in capsys.readouterr().out
     else:
         assert found["power_mape"] < 0.08 and found["temp_rmse_k"] is None and found["rows"] == len(make())
+
+
+def test_a_page_says_what_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How workloads were held back, those that never were included; of a judgement, whose parameters they are."""
+    alone = [row for row in gpu() if row["benchmark"] != "MonteCarlo"]  # leaves nbody the one of its class
+
+    def said(folder: str, *words: object) -> str:
+        run(monkeypatch, *words, "--out", tmp_path / folder)
+        return (tmp_path / folder / "report.html").read_text()
+
+    fitted = said("a", "--board", "jetson_nano", "--gpu", write(tmp_path / "gpu.csv", alone))
+    assert (
+        "4 rotating folds by workload; each is predicted by a fit that has not seen it; always seen: nbody." in fitted
+    )
+    shipped = said("b", "--board", "jetson_nano", "--gpu", tmp_path / "gpu.csv", "--judge")
+    assert "the parameters in jetson_nano.fit.toml; nothing was fitted" in shipped and "rotating" not in shipped
+    words = ("--board", own_board(tmp_path), "--power", write(tmp_path / "power.csv", power()), "--judge")
+    assert "the parameters in mine.toml; nothing was fitted" in said("c", *words)
 
 
 def test_runs_with_more_columns_and_copies_tell_of_more(

@@ -117,10 +117,11 @@ def test_a_wrong_file_is_one_clear_line(
         (("--board", "xu9", "--powmon", "m.csv", "--judge"), "known: xu3, jetson_nano, raspberry_pi_5, or"),
         (("--board", "xu3", "--judge"), "no measurements named; xu3 takes --powmon, --traces, --ncnn, --power"),
         (("--board", "xu3", "--gpu", "m.csv", "--judge"), "--gpu, value 'm.csv': is not for this board; xu3 takes"),
-        (("--board", "xu3", "--powmon", "m.csv"), "name a folder with --out, or judge the shipped one with --judge"),
+        (("--board", "xu3", "--powmon", "m.csv"), "name a folder with --out, or judge the known one with --judge"),
         (("--board", "xu3", "--powmon", "none.csv", "--judge"), "none.csv: cannot be read: No such file"),
         (("--board", "none.fit.toml", "--powmon", "m.csv", "--judge"), "none.fit.toml: cannot be read"),
         (("--board", "xu3", "--powmon", "m.csv", "--out", "m.csv"), "m.csv: cannot be written"),
+        (("--board", "xu3", "--powmon", "m.csv", "--judge", "--out", "/proc/none"), "/proc/none: cannot be written"),
         (
             ("--board", "xu3", "--powmon", "m.csv", "--judge", "--json", "no/such.json"),
             "no/such.json: cannot be written",

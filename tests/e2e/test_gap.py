@@ -7,13 +7,13 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments._gap import gaps
-from experiments._metrics import Row
+from experiments._gap import gaps, print_gaps
+from experiments._jobs import telemetry_names
+from tests.e2e.rows import row
 
 COMPARE = Path(__file__).resolve().parents[2] / "experiments" / "compare.py"
 SCENARIO = (
@@ -29,38 +29,25 @@ def compare(cwd: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
-def row(**changes: object) -> Row:
-    base = Row(
-        controller="ladder",
-        scenario="one",
-        seed=0,
-        intervals=10,
-        frames=50,
-        miss_rate=0.02,
-        accuracy_mean=0.7,
-        accuracy_breach_rate=0.0,
-        energy_j=5.0,
-        energy_per_frame_j=0.1,
-        latency_mean_s=0.05,
-        latency_p95_s=0.08,
-        temp_max_c=50.0,
-        throttled_share=0.0,
-        switches=3,
-        reward_mean=-1.0,
-        regret=0.1,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
 def test_gaps_are_shares_of_times_and_differences_of_rates() -> None:
-    simulated = [row(seed=0), row(seed=1, latency_mean_s=0.15)]
-    machine = [row(seed=0, latency_mean_s=0.06, miss_rate=0.05), row(seed=1, latency_mean_s=0.16, miss_rate=0.03)]
+    simulated = [row(), row(scenario="two", latency_mean_s=0.15)]
+    machine = [row(latency_mean_s=0.06, miss_rate=0.05), row(scenario="two", latency_mean_s=0.16, miss_rate=0.03)]
     found = {g.metric: g for g in gaps(simulated, machine)}
     assert found["latency_mean_s"].gap == pytest.approx(0.11 / 0.10 - 1)
     assert found["latency_mean_s"].low == pytest.approx(0.16 / 0.15 - 1)
     assert found["latency_mean_s"].high == pytest.approx(0.2)
     assert found["miss_rate"].gap == pytest.approx(0.02)
     assert found["energy_per_frame_j"].gap == found["energy_per_frame_j"].high == 0.0
+
+
+def test_seeds_of_one_scenario_are_no_scenarios(capsys: pytest.CaptureFixture[str]) -> None:
+    """However many there are, they say nothing of others: no interval."""
+    simulated = [row(seed=seed) for seed in range(5)]
+    machine = [row(seed=seed, latency_mean_s=0.06 + 0.01 * seed) for seed in range(5)]
+    found = gaps(simulated, machine)
+    assert all(math.isnan(g.low) and math.isnan(g.high) and math.isfinite(g.gap) for g in found)
+    print_gaps(found)
+    assert "nan" not in capsys.readouterr().out
 
 
 def test_what_is_missing_has_no_gap() -> None:
@@ -73,7 +60,7 @@ def test_what_is_missing_has_no_gap() -> None:
 def test_an_emulated_board_has_next_to_no_gap(tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text(SCENARIO)
     words = ("--backend", "emulated", "--gap", "--controllers", "ladder", "--scenarios", "short.csv", "--seeds", 1)
-    done = compare(tmp_path, *words, "--out", "out")
+    done = compare(tmp_path, *words, "--telemetry", "--out", "out")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "out" / "gap.csv").open(newline="") as stream:
         found = {line["metric"]: float(line["gap"]) for line in csv.DictReader(stream)}
@@ -82,6 +69,16 @@ def test_an_emulated_board_has_next_to_no_gap(tmp_path: Path) -> None:
     assert "mean latency ms" in done.stdout
     with (tmp_path / "out" / "results.csv").open(newline="") as stream:
         assert [line["controller"] for line in csv.DictReader(stream)] == ["ladder"]
+    # a file of each flight, on either
+    told = {path.name: path.read_text() for path in (tmp_path / "out/telemetry").iterdir()}
+    assert told.keys() == {"ladder-short-0.csv", "ladder-sim-short-0.csv"}
+    assert len(set(told.values())) == 2
+
+
+def test_no_two_flights_have_one_file() -> None:
+    flights = [("runs/a/p.npz", "one"), ("runs_a/p.npz", "one"), ("a-b", "c"), ("a", "b-c"), ("runs/a/p.npz", "two")]
+    found = telemetry_names(flights)
+    assert found == ["runs_a_p.npz-one", "runs_a_p.npz-2-one", "a-b-c", "a-2-b-c", "runs_a_p.npz-two"]
 
 
 OUTPUTS = ("results.csv", "report.html", "gap.csv", "telemetry/ladder-short-0.csv")
@@ -105,6 +102,16 @@ def test_nothing_of_an_earlier_run_is_left(tmp_path: Path, script: str | None) -
     left = [name for name in (*OUTPUTS, "notes.txt") if (tmp_path / "out" / name).exists()]
     assert left == (["results.csv", "report.html", "notes.txt"] if script else [*OUTPUTS, "notes.txt"])
     assert (tmp_path / "out" / "results.csv").read_text() != "old\n"
+
+
+def test_a_file_in_the_way_of_telemetry_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "short.csv").write_text(SCENARIO)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/telemetry").touch()
+    words = ("--controllers", "ladder", "--scenarios", "short.csv", "--seeds", 1, "--telemetry", "--out", "out")
+    done = compare(tmp_path, *words)
+    assert done.returncode == 2 and "out/telemetry: cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

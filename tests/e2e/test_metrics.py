@@ -13,8 +13,9 @@ import pytest
 
 from envs.families import scenario_set
 from envs.reward import DEFAULT_WEIGHTS
-from experiments._evaluate import Comparison, evaluate, summarise
+from experiments._evaluate import Comparison, evaluate
 from experiments._metrics import Row, episode_row, latency_p95_s
+from experiments._summary import summarise
 from experiments._table import provenance, sentence
 from hw.catalog import open_board
 from hw.errors import InputError, Missing
@@ -91,9 +92,8 @@ def test_energy_and_misses_of_a_summary_are_over_all_frames(comparison: Comparis
 
 
 def test_the_sentence_names_the_pair_and_the_saving(comparison: Comparison) -> None:
-    summaries = summarise(comparison)
-    of = {s.controller: s for s in summaries}
-    said = sentence(summaries, "oracle")
+    of = {s.controller: s for s in summarise(comparison)}
+    said = sentence(comparison, "oracle")
     saved = 1 - of["oracle"].energy_per_frame_j / of["performance@auto"].energy_per_frame_j
     assert f"{100 * saved:.0f} % less energy per frame" in said and "performance@auto" in said
 

@@ -16,8 +16,9 @@ from envs.families import scenario_set
 from envs.reward import DEFAULT_WEIGHTS
 from envs.scenario import Scenario
 from envs.vector import make_sb3_env
-from experiments._evaluate import evaluate, summarise
+from experiments._evaluate import evaluate
 from experiments._metrics import episode_row
+from experiments._summary import summarise
 from hw.catalog import open_board
 from hw.simulated.board import SimBoard
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
