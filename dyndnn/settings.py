@@ -1,4 +1,4 @@
-"""What can be set about the worker of `dyndnn.serve`, and the numbers that people and boards give for it."""
+"""What can be set about the worker of `dyndnn.serve`, and on which cores it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import ncnn
 from dyndnn.errors import NetworkError
 
 POWERSAVE = {"all": 0, "little": 1, "big": 2}  # clusters, as ncnn numbers them
-MIN_NUMBER = 1e-6  # Hz or s: what is rarer or shorter than that nobody waits for
 MAX_RATE_HZ = 1e6
 MAX_THREADS = 256
 MAX_BATCH = 100_000
@@ -30,31 +29,6 @@ class Settings:
     hold: bool = False  # no frame of the clock arrives
     batch: int = 1  # pictures that make up a frame
     gpu: bool = False  # where frames are computed
-
-
-def number(name: str, text: str, most: float) -> float:
-    """The number from `MIN_NUMBER` to `most` that was given for `name`; NetworkError where it is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not MIN_NUMBER <= value <= most:  # false for NaN too
-        raise NetworkError.at(name, "not usable", value=text, want=f"a number from {MIN_NUMBER:g} to {most:g}")
-    return value
-
-
-def whole(name: str, text: str, most: int) -> int:
-    """The whole number above 0 that was given for `name`; NetworkError where it is none."""
-    if not re.fullmatch(r"[0-9]{1,12}", text) or not 1 <= int(text) <= most:
-        raise NetworkError.at(name, "not usable", value=text, want=f"a whole number from 1 to {most}")
-    return int(text)
-
-
-def switch(name: str, text: str) -> bool:
-    """Whether `name` was given as on; NetworkError where it is neither that nor off."""
-    if text not in ("on", "off"):
-        raise NetworkError.at(name, "not usable", value=text, want="on or off")
-    return text == "on"
 
 
 def pin(text: str, others: Iterable[int] = ()) -> None:

@@ -21,7 +21,8 @@ from dyndnn.errors import NetworkError
 from dyndnn.frames import Source
 from dyndnn.gpu import open_gpu
 from dyndnn.network import Frame, Network, softmax
-from dyndnn.settings import MAX_BATCH, MAX_RATE_HZ, MAX_THREADS, Settings, number, pin, powersave, switch, whole
+from dyndnn.settings import MAX_BATCH, MAX_RATE_HZ, MAX_THREADS, Settings, pin, powersave
+from dyndnn.values import number, switch, whole
 
 KEPT_LATENCIES = 100_000  # for the summary
 WARM_UPS = 3

@@ -151,10 +151,11 @@ def test_standard_input(group_folder: Path, frames: Path) -> None:
             assert record["confidence"] == pytest.approx(softmax(network.infer(picture, rung)).max(), abs=1e-5)
 
 
-def test_nonsense_on_standard_input(group_folder: Path) -> None:
+def test_nonsense_on_standard_input(group_folder: Path, frames: Path) -> None:
     nonsense: list[tuple[bytes, str]] = [
         (b"rung 99%\n", "unknown rung '99%'; it has 25%, 50%, 75%, 100%"),
         (b"rung\n", "unknown rung"),
+        (b"rung 0000000010\n", "unknown rung '0000000010'"),
         (b"jump\n", "unknown; rung, deadline"),
         (b"rate fast\n", "rate"),
         (b"rate nan\n", "rate"),
@@ -172,8 +173,11 @@ def test_nonsense_on_standard_input(group_folder: Path) -> None:
         (b"frame a\0.npy\n", "is not a .npy array"),
         (b"frame\n", "unknown kind"),
         (b"raw 3\nabc", "3 bytes; 768"),
-        (b"raw -1\n", "no size"),
-        (b"raw 99999999999999999999\n", "no size"),
+        (b"raw -1\n", "raw, value '-1': not usable; a whole number from 1"),
+        (b"raw 99999999999999999999\n", "not usable"),
+        (b"raw 0000000000009999999999\n", "not usable"),
+        (b"raw 768 1000000\n" + bytes(768), "label, value '1000000': not usable; a whole number from 0 to 999999"),
+        (f"frame {frames / 'a.ppm'} {'9' * 5000}\n".encode(), "label, value '9999"),
         (b"\xff\xfe\x00\n", "unknown"),
         (b"x" * 300_000 + b"\n", "unknown"),
     ]
@@ -184,6 +188,25 @@ def test_nonsense_on_standard_input(group_folder: Path) -> None:
         assert problem in record["error"], (line[:40], record)
         assert len(record["error"]) < 300
     assert records[-1]["rung"] == "25%" and f"refused {len(nonsense)}" in said
+
+
+@pytest.mark.parametrize(
+    ("stdin", "problem"),
+    [
+        (b"raw 768\nabc", "standard input: ended after 3 bytes of a frame; 768, as its line says"),
+        (b"raw 768\n", "ended after 0 bytes"),
+        (b"rung 9", "unknown rung '9'"),
+        (b"rung 2", None),
+        (b"  ", None),
+        (b"quit", None),
+    ],
+)
+def test_input_that_is_cut_off(stdin: bytes, problem: str | None, group_folder: Path) -> None:
+    records, _, status = serve("--ladder", group_folder, stdin=stdin)
+    if problem is not None:
+        assert status == 2 and len(records) == 1 and problem in records[0]["error"]
+    else:
+        assert status == 0 and records == ([{"command": "rung", "value": "2"}] if stdin == b"rung 2" else [])
 
 
 def test_a_camera_keeps_time(group_folder: Path, stack: Path) -> None:
