@@ -261,29 +261,6 @@ def test_seconds(group_folder: Path, stack: Path) -> None:
     assert status == 0 and len(records) > 30
 
 
-def test_anytime_upgrades_while_time_is_left(group_folder: Path) -> None:
-    told: list[Record] = []
-    settings = Settings(anytime=True, deadline_s=10.0)
-    worker = Worker(group_folder, settings, told.append, threads=1)
-    frame = np.zeros((3, 16, 16), np.uint8)
-    now_s = time.monotonic()
-    worker.serve(frame, now_s)
-    worker.serve(frame, now_s, next_s=now_s)  # the next one is waiting
-    settings.rung = 1
-    worker.serve(frame, now_s, next_s=now_s)
-    worker._price_s[3] = 100.0  # the last step is known to take too long
-    worker.serve(frame, time.monotonic())
-    settings.anytime = False
-    worker.serve(frame, time.monotonic())
-    worker.serve(frame, time.monotonic() - 11)
-    assert [r.get("rung") for r in told] == ["100%", "25%", "50%", "75%", "50%", None]
-    assert told[-1]["dropped"]
-    worker._reprice(3, 0.001)
-    assert worker._price_s[3] == pytest.approx(90.0001)  # forgets slowly
-    worker._reprice(3, 200.0)
-    assert worker._price_s[3] == 200.0  # learns at once
-
-
 def test_threads_may_be_moved(group_folder: Path) -> None:
     cores = sorted(os.sched_getaffinity(0))
     words = command("--ladder", group_folder, "--threads", 2)
