@@ -42,14 +42,26 @@ def pin(text: str, others: Iterable[int] = ()) -> None:
     ends = [[int(n) for n in part.split("-")] for part in text.split(",")]
     cores = {core for end in ends for core in range(end[0], end[-1] + 1)}
     try:
-        for process in ("self", *others):
-            for task in Path(f"/proc/{process}/task").iterdir():  # a thread started earlier does not follow the first
-                os.sched_setaffinity(int(task.name), cores)
+        _move(("self", *others), cores)
     except (OSError, ValueError) as error:
         raise NetworkError.at("cpus", f"refused: {error}", value=text, want=want) from None
 
 
-def powersave(text: str) -> None:
-    """Hint which cluster ncnn's threads should run on; NetworkError where it is no cluster."""
+def powersave(text: str, others: Iterable[int] = ()) -> None:
+    """Hint which cluster ncnn's threads should run on; the processes `others` go where this one goes.
+
+    NetworkError where it is no cluster.
+    """
+    want = f"one of {', '.join(POWERSAVE)}"
     if text not in POWERSAVE or ncnn.set_cpu_powersave(POWERSAVE[text]) != 0:
-        raise NetworkError.at("powersave", "not usable", value=text, want=f"one of {', '.join(POWERSAVE)}")
+        raise NetworkError.at("powersave", "not usable", value=text, want=want)
+    try:
+        _move(others, os.sched_getaffinity(0))
+    except OSError as error:
+        raise NetworkError.at("powersave", f"refused: {error}", value=text, want=want) from None
+
+
+def _move(processes: Iterable[int | str], cores: Iterable[int]) -> None:
+    for process in processes:
+        for task in Path(f"/proc/{process}/task").iterdir():  # a thread started earlier does not follow the first
+            os.sched_setaffinity(int(task.name), cores)

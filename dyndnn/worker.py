@@ -252,10 +252,9 @@ class Worker:
             self._change(gpu=switch(word, value))
         elif word == "threads":
             self._change(threads=whole(word, value, MAX_THREADS))
-        elif word == "cpus":
-            pin(value, () if self._crew is None else self._crew.pids())
-        elif word == "powersave":
-            powersave(value)
+        elif word in ("cpus", "powersave"):
+            place = pin if word == "cpus" else powersave
+            place(value, () if self._crew is None else self._crew.pids())
         else:
             want = "rung, deadline, rate, hold, batch, anytime, gpu, threads, cpus, powersave, frame, raw or quit"
             raise NetworkError.at("command", "unknown", value=word, want=want)

@@ -150,6 +150,10 @@ def test_helpers_move_too(group_folder: Path, stack: Path) -> None:
         assert len(helpers) == 1
         tasks = [int(p.name) for p in Path(f"/proc/{helpers[0]}/task").iterdir()]
         assert all(os.sched_getaffinity(task) == {cores[-1]} for task in tasks)
+        worker.stdin.write(b"powersave big\n")
+        worker.stdin.flush()
+        assert json.loads(worker.stdout.readline()) == {"command": "powersave", "value": "big"}
+        assert os.sched_getaffinity(helpers[0]) == os.sched_getaffinity(pid)
         worker.stdin.close()
         assert worker.wait(10) == 0
 
