@@ -169,6 +169,14 @@ def test_wrong_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not list(tmp_path.iterdir())
 
 
+def test_logits_that_are_no_numbers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upto = Inference.upto
+    monkeypatch.setattr(Inference, "upto", lambda self, k: upto(self, k) * (np.nan if k == 1 else 1))
+    with pytest.raises(NetworkError, match="differ from torch's by nan"):
+        export_net(random_net("alexnet", "group"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("text", ["", "hello\n1 1\nx\n", "7767517\n2 2\nInput in0 0 9 in0\nPooling\n", "\0\1\2"])
 def test_a_param_file_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / PARAM_FILE).write_text(text)
