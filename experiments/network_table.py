@@ -112,8 +112,13 @@ def alone_accuracy(folder: Path) -> Alone:
 
 def beside(config: NetConfig, rung: int, alone: Sequence[Alone]) -> str:
     """Accuracy of a ladder's rung (from 0) where it was trained alone, for the table."""
-    wanted = network_alone(config, rung)
-    return ", ".join(f"{100 * accuracy:.2f}" for other, accuracy in alone if other == wanted) or "-"
+    wanted = _any_head(network_alone(config, rung))
+    return ", ".join(f"{100 * accuracy:.2f}" for other, accuracy in alone if _any_head(other) == wanted) or "-"
+
+
+def _any_head(config: NetConfig) -> NetConfig:
+    """The same for both kinds of heads where they are the same network: with one rung."""
+    return replace(config, head="added") if config.rungs == 1 else config
 
 
 def random_ladders(work: Path) -> list[Path]:
