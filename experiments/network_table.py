@@ -28,11 +28,11 @@ from dyndnn.netconfig import FLOAT_BYTES, NetConfig, weight_count
 from dyndnn.netconfig import alone as network_alone
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Network
+from dyndnn.param import model_bytes
 from dyndnn.record import TRAINING, read_record, recorded_network
 from dyndnn.speed import (
     beside_torch_s,
     latencies_s,
-    model_bytes,
     resident_bytes,
     rung_bytes,
     switch_ratio,
@@ -139,6 +139,8 @@ def measure(folder: Path, config: NetConfig) -> Speed:
     network = Network.load(folder)
     ours_s, theirs_s = beside_torch_s(network, DynamicNet(config))
     nested = replace(config, connectivity="nested") if config.connectivity == "group" else config
+    top = config.rungs - 1
+    more = weight_count(nested, top) - weight_count(config, top)  # all classifiers and biases are in both
     return Speed(
         ladder=network.ladder,
         config=config,
@@ -149,7 +151,7 @@ def measure(folder: Path, config: NetConfig) -> Speed:
         upgrade=upgrade_ratios(network),
         model_bytes=model_bytes(folder),
         separate_bytes=sum(rung_bytes(folder)),
-        nested_bytes=FLOAT_BYTES * weight_count(nested, config.rungs - 1),
+        nested_bytes=model_bytes(folder) + FLOAT_BYTES * more,
         resident_bytes=resident_bytes(folder),
     )
 
