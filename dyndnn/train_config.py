@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -111,7 +110,8 @@ class TrainConfig:
     seed: int = 0
     """of weights, order and augmentation"""
     holdout: int = 0
-    """training images kept back, and tested on instead of the test images: to choose a recipe with"""
+    """training images kept back, and tested on instead of the test images, for the ladder's figures too: to choose a
+    recipe with"""
     test_every: int = 5
     """epochs between two looks at the test images; the end of a stage always has one"""
 
@@ -164,9 +164,11 @@ class TrainConfig:
             raise NetworkError.at(
                 "parts", "too many", value=self.parts, want=f"at most {self.batch // 2}: half a batch"
             )
+        if not self.channels or not all(type(n) is int and n >= 1 for n in self.channels):
+            raise NetworkError.at("channels", "no counts", value=self.channels, want="at least 1 each")
         if not self.epochs or not all(type(n) is int and n >= 1 for n in self.epochs):
             raise NetworkError.at("epochs", "no counts", value=self.epochs, want="at least 1 each")
-        if not self.shares or not all(math.isfinite(s) and 0 < s <= 1 for s in self.shares):
+        if not self.shares or not all(isinstance(s, int | float) and 0 < s <= 1 for s in self.shares):
             raise NetworkError.at("shares", "no shares", value=self.shares, want="above 0, up to 1")
         if not all(type(n) is int and n >= 1 for n in self.turns):
             raise NetworkError.at("turns", "no counts", value=self.turns, want="at least 1 each")
