@@ -175,10 +175,8 @@ def convolutions(config: NetConfig) -> list[Convolution]:
 
     def convolve(name: str, source: int | None, target: int, kernel: int, stride: int) -> None:
         nonlocal height, width
-        out = [(n + 2 * (kernel // 2) - kernel) // stride + 1 for n in (height, width)]
-        plan.append(Convolution(name, source, target, kernel, stride, *out))
-        if name != "projection":
-            height, width = out
+        height, width = ((n + 2 * (kernel // 2) - kernel) // stride + 1 for n in (height, width))
+        plan.append(Convolution(name, source, target, kernel, stride, height, width))
 
     def pool(after: int) -> None:
         nonlocal height, width
@@ -206,8 +204,7 @@ def convolutions(config: NetConfig) -> list[Convolution]:
             convolve(f"{prefix}_conv1", before, inner, 3, stride)
             convolve(f"{prefix}_conv2", inner, stage, 3, 1)
             if before != stage:
-                size = plan[-1].height, plan[-1].width
-                plan.append(Convolution(f"{prefix}_projection", before, stage, 1, stride, *size))
+                plan.append(Convolution(f"{prefix}_projection", before, stage, 1, stride, height, width))
     return plan
 
 

@@ -25,6 +25,7 @@ and `batch` are of the frames of `--frames`.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -49,7 +50,7 @@ from dyndnn.settings import (
     powersave,
 )
 from dyndnn.values import number, whole
-from dyndnn.worker import Worker, json_line
+from dyndnn.worker import Worker
 
 __all__ = ["Network", "main"]
 
@@ -127,7 +128,7 @@ def _run(args: argparse.Namespace) -> Worker:
 
 def _emit(record: dict[str, object]) -> None:
     try:
-        sys.stdout.write(json_line(record))
+        sys.stdout.write(json.dumps(record) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         raise

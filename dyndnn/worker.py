@@ -6,7 +6,6 @@ from outside. Leans on NumPy and ncnn alone.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import deque
@@ -281,8 +280,3 @@ class Worker:
         if self._labelled:
             told += f"; {100 * self._right / self._labelled:.2f} % of {self._labelled} labelled frames right"
         return told
-
-
-def json_line(record: dict[str, Any]) -> str:
-    """A record as a line."""
-    return json.dumps(record, separators=(", ", ": ")) + "\n"
