@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyndnn.costs import FLOAT_BYTES
 from dyndnn.errors import NetworkError
 from dyndnn.files import read_bytes
 from dyndnn.ladder import PARAM_FILE
-from dyndnn.netconfig import FLOAT_BYTES
 
 MAGIC = "7767517"
 

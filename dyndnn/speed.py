@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dyndnn.costs import FLOAT_BYTES
 from dyndnn.errors import NetworkError
 from dyndnn.ladder import BIN_FILE, PARAM_FILE, load_ladder
-from dyndnn.netconfig import FLOAT_BYTES
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Frame, Network
 from dyndnn.param import needed, read_param

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import torch
 
+from dyndnn.costs import FLOAT_BYTES, weight_count
 from dyndnn.errors import NetworkError
 from dyndnn.evaluate import export_ladder
 from dyndnn.ladder import LADDER_FILE, ZOO, Ladder, ladder_folder
-from dyndnn.netconfig import FLOAT_BYTES, NetConfig, weight_count
+from dyndnn.netconfig import NetConfig
 from dyndnn.netconfig import alone as network_alone
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Network

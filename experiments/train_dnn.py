@@ -20,9 +20,10 @@ from tyro.conf import OmitArgPrefixes
 
 from dyndnn.data import Dataset, download_cifar10, load_data
 from dyndnn.errors import NetworkError
+from dyndnn.recipes import default_config, recipe
 from dyndnn.record import TRAINING, begun
 from dyndnn.settings import MAX_THREADS
-from dyndnn.train_config import SHAPES, TrainConfig, default_config, recipe
+from dyndnn.train_config import SHAPES, TrainConfig
 from experiments._cli import INTERRUPT_STATUS, main_guard, parse
 from experiments._progress import Bar
 from experiments._run import check_folder, git_commit

@@ -12,10 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from dyndnn.costs import macs, weight_count
 from dyndnn.errors import NetworkError
 from dyndnn.export import export_net
 from dyndnn.ladder import BIN_FILE, PARAM_FILE
-from dyndnn.netconfig import NetConfig, macs, weight_count
+from dyndnn.netconfig import NetConfig
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Inference, Network, open_net
 from dyndnn.param import needed, read_param

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from dyndnn import ladder as ladder_module
+from dyndnn.costs import activation_bytes, macs, weight_count
 from dyndnn.data import load_data
 from dyndnn.errors import NetworkError
 from dyndnn.evaluate import evaluate_ladder, export_ladder, rung_names, score, write_ladder
 from dyndnn.ladder import BIN_FILE, LADDER_FILE, PARAM_FILE, ladder_folder, load_ladder, save_ladder
-from dyndnn.netconfig import NetConfig, activation_bytes, macs, weight_count
+from dyndnn.netconfig import NetConfig
 from dyndnn.network import Network, softmax
 from tests.networks.conftest import MEAN, STD, random_net
 

@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from dyndnn.checkpoint import CHECKPOINT, Checkpoint, load_net, save_checkpoint
+from dyndnn.costs import macs
 from dyndnn.data import Dataset, load_data
 from dyndnn.errors import NetworkError
-from dyndnn.netconfig import macs
 from dyndnn.nets import DynamicNet
+from dyndnn.recipes import RECIPES, default_config, recipe
 from dyndnn.record import begun, recorded_network
 from dyndnn.schemes import plan_epoch, stages
 from dyndnn.train import check_run, train
-from dyndnn.train_config import RECIPES, TrainConfig, default_config, recipe
+from dyndnn.train_config import TrainConfig
 from dyndnn.widths import channel_scores, ranked_widths, sort_channels, spread
 from tests.training import config, digits, images, run, same, stop_at
 
