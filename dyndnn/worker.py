@@ -27,6 +27,7 @@ KEPT_LATENCIES = 100_000  # for the summary
 WARM_UPS = 3
 FORGET = 0.1  # how fast the price of an upgrade falls where it turns out lower; it rises at once
 RECOVER = 0.005  # how fast it falls to what it was at load while no upgrade is tried: each try may cost a deadline
+MAX_PACE = 16.0  # clocks of a board differ by less; what took longer than that was held up
 MAX_COMMAND = 80  # characters; no command is longer
 
 Emit = Callable[[dict[str, object]], None]
@@ -137,7 +138,8 @@ class Worker:
             inference = self.network.begin(frame)
             logits = inference.upto(rung)
             end_s = time.monotonic()
-            pace = (end_s - start_s) / self._start_s[rung]  # now / at load: clock and neighbours change it
+            # now / at load: clock and neighbours change it
+            pace = min(max((end_s - start_s) / self._start_s[rung], 1 / MAX_PACE), MAX_PACE)
             while self.settings.anytime and rung + 1 < len(self._price_s):
                 if end_s + pace * self._price_s[rung + 1] > min(deadline_s, next_s):
                     self._price_s[rung + 1] += RECOVER * (self._usual_s[rung + 1] - self._price_s[rung + 1])

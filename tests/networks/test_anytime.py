@@ -42,15 +42,16 @@ def test_anytime_upgrades_while_time_is_left(group_folder: Path) -> None:
 
 
 class Clock:
-    """In place of `time` and of a network's inference: a rung takes a second, times `slow`."""
+    """In place of `time` and of a network's inference: a rung takes a second, times `slow`; a frame is `held_s` up."""
 
     def __init__(self) -> None:
-        self.now_s, self.slow, self.rung = 0.0, 1.0, -1
+        self.now_s, self.slow, self.held_s, self.rung = 0.0, 1.0, 0.0, -1
 
     def monotonic(self) -> float:
         return self.now_s
 
     def begin(self, _: object) -> Clock:
+        self.now_s += self.held_s
         self.rung = -1
         return self
 
@@ -73,6 +74,9 @@ def test_anytime_recovers_from_a_slow_frame(group_folder: Path, monkeypatch: pyt
 
     assert rung() == "100%"
     assert [rung(2.0), rung(2.0)] == ["50%"] * 2 and rung() == "100%", "a clock that changes changes all rungs alike"
+    clock.held_s, worker.settings.deadline_s = 100.0, 150.0
+    assert rung() == "100%", "a frame that was held up is no slower clock"
+    clock.held_s, worker.settings.deadline_s = 0.0, 4.5
     worker._reprice(1, 40.0)  # one upgrade was held up by something else
     assert rung() == "25%"
     assert [rung() for _ in range(1000)][-1] == "100%"
