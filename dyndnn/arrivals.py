@@ -26,6 +26,11 @@ class Arrivals:
             return self._waiting[0]
         return math.inf if self._hold else self._next_s
 
+    @property
+    def pressing_s(self) -> float:
+        """When the next frame will wait for the one that was taken; infinity where it only comes after that one."""
+        return math.inf if self._rate_hz is None and not self._waiting else self.next_s
+
     def turn(self, now_s: float, rate_hz: float | None, *, hold: bool = False) -> None:
         """From `now_s` on at this rate; after a pause, or after frames one by one, the next frame arrives at once."""
         if (rate_hz, hold) == (self._rate_hz, self._hold):

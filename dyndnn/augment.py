@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dyndnn.errors import NetworkError
+from dyndnn.train_config import Padding
 
 PACKED_CHANNELS = 4
-Padding = Literal["zero", "reflect"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def camera(worker: Worker, source: Source, commands: Commands | None, limit: int
                 worker.serve_batch(source, position, arrived_s)
             else:
                 found = _load(source, position) if loaded is None else loaded
-                _serve(worker, source, position, found, arrived_s, arrivals.next_s)
+                _serve(worker, source, position, found, arrived_s, arrivals.pressing_s)
             position, done = (position + settings.batch) % len(source), done + 1
             loaded = None
     except Over:

@@ -6,6 +6,8 @@ import os
 import select
 import time
 
+from dyndnn.errors import NetworkError
+
 MAX_LINE = 2**16
 
 
@@ -27,7 +29,10 @@ class Commands:
             left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
             if not select.select([0], [], [], left_s)[0]:
                 return None
-            self._read()
+            if not self._read():
+                if not self._buffer:
+                    raise Over
+                self._buffer += b"\n"  # the last line may lack its end
         text, _, self._buffer = self._buffer.partition(b"\n")
         line = text.decode("utf-8", "replace").strip()
         if line == "quit":
@@ -35,14 +40,17 @@ class Commands:
         return line
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
+        """The next `size` bytes; NetworkError where there are no more so many."""
         while len(self._buffer) < size:
-            self._read()
+            if not self._read():
+                found, self._buffer = len(self._buffer), b""
+                want = f"{size}, as its line says"
+                raise NetworkError.at("standard input", f"ended after {found} bytes of a frame", want=want)
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take in what is there, or wait for it; false at the end."""
         part = os.read(0, 2**20)
-        if not part:
-            raise Over
         self._buffer += part
+        return bool(part)

@@ -19,6 +19,7 @@ from dyndnn.errors import NetworkError
 from dyndnn.frames import Source, open_frames
 from dyndnn.network import Network, softmax
 
+ERROR = "error: "  # begins a helper's line where something is wrong
 CLONE = Path(__file__).resolve().parent.parent
 
 
@@ -69,7 +70,8 @@ class Crew:
                 self._helpers.append(helper)
                 fresh.append(helper)
             for helper in fresh:
-                self._line(helper)
+                if (said := self._line(helper)).startswith(ERROR):
+                    raise NetworkError(said.removeprefix(ERROR))
         except (NetworkError, OSError) as error:
             self.close()
             raise NetworkError(f"a helper did not start: {error}") from None
@@ -81,23 +83,32 @@ class Crew:
     def serve(self, network: Network, source: Source, rung: int, first: int, count: int, size: int) -> Tally:
         """`count` pictures from place `first` on, round and round, shared with `size` helpers.
 
-        Raises NetworkError where a picture is none or a helper died; the helpers are gone then.
+        Raises NetworkError where a picture is none, or where a helper died; the helpers are gone then.
         """
         self.grow(size)
         share = count // (size + 1)
         own = count - share * size
+        tally, problems = Tally(), list[str]()
         try:
             for k, helper in enumerate(self._helpers[:size]):
                 assert helper.stdin is not None
                 helper.stdin.write(f"{rung} {first + own + k * share} {share}\n".encode())
                 helper.stdin.flush()
-            tally = serve_pictures(network, source, rung, _places(source, first, own))
-            for helper in self._helpers[:size]:
-                images, labelled, right, confidence = self._line(helper).split()
-                tally.add(Tally(int(images), int(labelled), int(right), float(confidence)))
-        except (NetworkError, OSError, ValueError) as error:
+            try:
+                tally.add(serve_pictures(network, source, rung, _places(source, first, own)))
+            except NetworkError as error:
+                problems.append(str(error))
+            for said in [self._line(helper) for helper in self._helpers[:size]]:  # all of them, else the next frame's
+                if said.startswith(ERROR):
+                    problems.append(said.removeprefix(ERROR))
+                else:
+                    images, labelled, right, confidence = said.split()
+                    tally.add(Tally(int(images), int(labelled), int(right), float(confidence)))
+        except (OSError, ValueError) as error:
             self.close()  # what they would say next belongs to this frame
             raise NetworkError(str(error)) from None
+        if problems:
+            raise NetworkError(problems[0])
         return tally
 
     def close(self) -> None:
@@ -113,8 +124,8 @@ class Crew:
     def _line(self, helper: subprocess.Popen[bytes]) -> str:
         assert helper.stdout is not None
         line = helper.stdout.readline().decode("utf-8", "replace").strip()
-        if not line or line.startswith("error"):
-            raise NetworkError(line.removeprefix("error: ") or "a helper died")
+        if not line:
+            raise NetworkError("a helper died")
         return line
 
 
@@ -135,15 +146,27 @@ def main() -> int:
         source = open_frames(args.frames)
         print("ready", flush=True)
         for line in sys.stdin:
-            rung, first, count = (int(word) for word in line.split())
-            tally = serve_pictures(network, source, rung, _places(source, first, count))
-            print(tally.images, tally.labelled, tally.right, tally.confidence, flush=True)
+            print(_answer(network, source, line), flush=True)
     except NetworkError as error:
-        print("error: " + " ".join(str(error).split()), flush=True)
+        print(_wrong(error), flush=True)
         return 2
     except (BrokenPipeError, KeyboardInterrupt):
         return 1
     return 0
+
+
+def _answer(network: Network, source: Source, line: str) -> str:
+    """Serve what a line says; what came of it, as a line."""
+    rung, first, count = (int(word) for word in line.split())
+    try:
+        tally = serve_pictures(network, source, rung, _places(source, first, count))
+    except NetworkError as error:  # a bad picture costs its frame, not the helper
+        return _wrong(error)
+    return f"{tally.images} {tally.labelled} {tally.right} {tally.confidence}"
+
+
+def _wrong(error: NetworkError) -> str:
+    return ERROR + " ".join(str(error).split())
 
 
 if __name__ == "__main__":

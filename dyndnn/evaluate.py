@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dyndnn.costs import FLOAT_BYTES, activation_bytes, macs, weight_count
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
 from dyndnn.export import export_net
 from dyndnn.files import make_folder, sha256
 from dyndnn.ladder import LADDER_FILE, MODEL_FILES, InputInfo, Ladder, RungInfo, save_ladder
-from dyndnn.netconfig import FLOAT_BYTES, NetConfig, activation_bytes, macs, weight_count
+from dyndnn.netconfig import NetConfig
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Network, softmax
 from dyndnn.speed import latencies_s

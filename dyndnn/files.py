@@ -9,8 +9,6 @@ from pathlib import Path
 
 from dyndnn.errors import NetworkError
 
-CHUNK = 2**20
-
 
 def atomic_write(path: str | Path, data: bytes) -> None:
     """Write `data` to `path` so that readers see the old file or the new one, never half of one.
@@ -75,14 +73,11 @@ def md5(path: str | Path) -> str:
 
 
 def _digest(path: str | Path, kind: str) -> str:
-    digest = hashlib.new(kind, usedforsecurity=False)
     try:
         with Path(path).open("rb") as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
+            return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise NetworkError.at(path, f"cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()
 
 
 def _unwritable(path: Path, error: OSError) -> NetworkError:

@@ -6,6 +6,7 @@ each gives and costs. Whoever loads one gets the model files checked against the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from dyndnn.errors import NetworkError
 from dyndnn.files import atomic_write_text, read_bytes, sha256
+from dyndnn.values import MAX_SHOWN, whole
 
 LADDER_FILE = "ladder.json"
 PARAM_FILE = "model.param"
@@ -25,7 +27,6 @@ ZOO = Path(__file__).parent / "zoo"
 MAX_BYTES = 2**20  # a ladder is a page of text
 MAX_COUNT = 2**53  # of anything: whole as a float too
 MAX_SIDE, MAX_NUMBERS = 2**16, 2**27  # of a frame
-MAX_SHOWN = 40  # characters of a value in an error
 LEAST_STD, MOST = 1e-6, 1e6  # single precision can hold what becomes of a pixel
 
 
@@ -66,12 +67,10 @@ class Ladder:
         names = [r.name for r in self.rungs]
         if rung in names:
             return names.index(str(rung))
-        text = str(rung)
-        if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= len(names):
-            return int(text) - 1
-        raise NetworkError(
-            f"ladder {self.name!r}: unknown rung {text!r}; it has {', '.join(names)} (or 1 to {len(names)})"
-        )
+        with contextlib.suppress(NetworkError):
+            return whole("rung", str(rung), len(names)) - 1
+        known = f"{', '.join(names)} (or 1 to {len(names)})"
+        raise NetworkError(f"ladder {self.name!r}: unknown rung {str(rung)[:MAX_SHOWN]!r}; it has {known}")
 
 
 def ladder_folder(name: str | Path) -> Path:

@@ -23,11 +23,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dyndnn.augment import Augment, Batches
 from dyndnn.checkpoint import CHECKPOINT, Checkpoint, check_state, load_net, save_checkpoint
+from dyndnn.costs import macs, weight_count
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
 from dyndnn.files import make_folder
 from dyndnn.machine import describe, has_bfloat16, versions
-from dyndnn.netconfig import macs, weight_count
 from dyndnn.nets import DynamicNet
 from dyndnn.optimiser import remembered, remind, set_rate, stage_optimiser
 from dyndnn.parts import Parts

@@ -1,4 +1,4 @@
-"""The shape of a dynamic network as data, and what each rung of it costs; leans on the standard library alone.
+"""The shape of a dynamic network as data; leans on the standard library alone.
 
 Two families, three connectivities, and nothing else: a rung is a row of channel counts.
 
@@ -33,7 +33,6 @@ Head = Literal["added", "own"]
 
 STAGES = 3  # of resnet20
 MAX_WIDTH, MAX_RUNGS, MAX_LAYERS = 4096, 64, 192  # a file that asks for more is damaged
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,10 +174,8 @@ def convolutions(config: NetConfig) -> list[Convolution]:
 
     def convolve(name: str, source: int | None, target: int, kernel: int, stride: int) -> None:
         nonlocal height, width
-        out = [(n + 2 * (kernel // 2) - kernel) // stride + 1 for n in (height, width)]
-        plan.append(Convolution(name, source, target, kernel, stride, *out))
-        if name != "projection":
-            height, width = out
+        height, width = ((n + 2 * (kernel // 2) - kernel) // stride + 1 for n in (height, width))
+        plan.append(Convolution(name, source, target, kernel, stride, height, width))
 
     def pool(after: int) -> None:
         nonlocal height, width
@@ -206,33 +203,8 @@ def convolutions(config: NetConfig) -> list[Convolution]:
             convolve(f"{prefix}_conv1", before, inner, 3, stride)
             convolve(f"{prefix}_conv2", inner, stage, 3, 1)
             if before != stage:
-                size = plan[-1].height, plan[-1].width
-                plan.append(Convolution(f"{prefix}_projection", before, stage, 1, stride, *size))
+                plan.append(Convolution(f"{prefix}_projection", before, stage, 1, stride, height, width))
     return plan
-
-
-def macs(config: NetConfig, rung: int) -> int:
-    """Multiply-accumulates of one frame on a rung (0 is the smallest): convolutions and classifier."""
-    conv = sum(_connections(config, c, rung) * c.kernel**2 * c.height * c.width for c in convolutions(config))
-    return conv + config.features[rung] * config.classes
-
-
-def weight_count(config: NetConfig, rung: int) -> int:
-    """Numbers that a rung needs in memory, batch norm folded: kernels, a bias per channel, the classifier.
-
-    With classifiers of their own, group and nested rungs need those of the smaller rungs for an upgrade only;
-    they are not counted.
-    """
-    total = 0
-    for c in convolutions(config):
-        total += _connections(config, c, rung) * c.kernel**2 + config.widths[rung][c.target]
-    return total + (config.features[rung] + 1) * config.classes
-
-
-def activation_bytes(config: NetConfig, rung: int) -> int:
-    """Bytes that the convolutions and the classifier of a rung write per frame, in single precision."""
-    written = sum(config.widths[rung][c.target] * c.height * c.width for c in convolutions(config))
-    return FLOAT_BYTES * (written + config.features[rung] + config.classes)
 
 
 def alone(config: NetConfig, rung: int) -> NetConfig:
@@ -242,22 +214,6 @@ def alone(config: NetConfig, rung: int) -> NetConfig:
     """
     first = rung if config.connectivity == "slimmable" else 0
     return replace(config, widths=config.widths[first : rung + 1])
-
-
-def _connections(config: NetConfig, c: Convolution, rung: int) -> int:
-    """Pairs of an input and an output channel that a convolution joins on a rung."""
-    out = [row[c.target] for row in config.widths[: rung + 1]]
-    if c.source is None:
-        return config.input_shape[0] * out[-1]
-    into = [row[c.source] for row in config.widths[: rung + 1]]
-    if config.connectivity == "slimmable":
-        return into[-1] * out[-1]
-    total = 0
-    for j in range(rung + 1):
-        new_out = out[j] - (out[j - 1] if j else 0)
-        seen = into[j] if config.connectivity == "nested" else into[j] - (into[j - 1] if j else 0)
-        total += new_out * seen
-    return total
 
 
 def shares_of(channels: tuple[int, ...], shares: tuple[float, ...]) -> tuple[tuple[int, ...], ...]:

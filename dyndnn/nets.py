@@ -15,32 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dyndnn.errors import NetworkError
-from dyndnn.netconfig import (
-    STAGES,
-    Connectivity,
-    Convolution,
-    Family,
-    Head,
-    NetConfig,
-    activation_bytes,
-    alone,
-    convolutions,
-    macs,
-    weight_count,
-)
-
-__all__ = [
-    "Connectivity",
-    "DynamicNet",
-    "Family",
-    "Head",
-    "NetConfig",
-    "activation_bytes",
-    "alone",
-    "convolutions",
-    "macs",
-    "weight_count",
-]
+from dyndnn.netconfig import STAGES, Convolution, NetConfig, convolutions
 
 
 class GroupedConv(nn.Module):

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyndnn.costs import FLOAT_BYTES
 from dyndnn.errors import NetworkError
 from dyndnn.files import read_bytes
+from dyndnn.ladder import PARAM_FILE
 
 MAGIC = "7767517"
 
@@ -55,6 +57,14 @@ def read_param(path: str | Path) -> list[Layer]:
             raise NetworkError.at(f"{path}:{number}", "is not a layer of an ncnn model") from None
         layers.append(layer)
     return layers
+
+
+def model_bytes(directory: str | Path) -> int:
+    """Bytes of weights of all rungs together, in single precision, each counted once; of a ladder's folder.
+
+    Raises NetworkError where it holds no ncnn model.
+    """
+    return FLOAT_BYTES * sum(layer.weights for layer in read_param(Path(directory) / PARAM_FILE))
 
 
 def needed(layers: list[Layer], output: str) -> list[Layer]:

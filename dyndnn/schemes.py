@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dyndnn.costs import macs
 from dyndnn.errors import NetworkError
-from dyndnn.netconfig import NetConfig, convolutions, macs
+from dyndnn.netconfig import NetConfig, convolutions
 from dyndnn.nets import DynamicNet, SlimmableConv
 from dyndnn.train_config import TrainConfig
 

@@ -25,6 +25,7 @@ and `batch` are of the frames of `--frames`.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -45,16 +46,16 @@ from dyndnn.settings import (
     MAX_THREADS,
     POWERSAVE,
     Settings,
-    number,
     pin,
     powersave,
-    whole,
 )
-from dyndnn.worker import Worker, json_line
+from dyndnn.values import number, whole
+from dyndnn.worker import Worker
 
 __all__ = ["Network", "main"]
 
 MAX_RAW = 2**28
+MAX_LABEL = 10**6 - 1  # as in labels.csv
 INPUT_STATUS, INTERRUPT_STATUS = 2, 130
 
 
@@ -127,7 +128,7 @@ def _run(args: argparse.Namespace) -> Worker:
 
 def _emit(record: dict[str, object]) -> None:
     try:
-        sys.stdout.write(json_line(record))
+        sys.stdout.write(json.dumps(record) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -158,25 +159,25 @@ def _hear(worker: Worker, commands: Commands, line: str) -> None:
     if word not in ("frame", "raw"):
         worker.obey(line)
         return
-    what, label = _labelled(rest.strip())
+    what, labelled = _labelled(rest.strip())
+    name = what if word == "frame" else ""
     try:
         if word == "frame":
             frame = read_frame(what)
-        elif what.isascii() and what.isdigit() and int(what[:12]) <= MAX_RAW:
-            frame = raw_frame(commands.take(int(what)), worker.network.ladder.input.shape)
         else:
-            raise NetworkError.at("raw", "no size", value=what[:40], want=f"at most {MAX_RAW} bytes, which follow")
+            frame = raw_frame(commands.take(whole("raw", what, MAX_RAW)), worker.network.ladder.input.shape)
+        label = None if labelled is None else whole("label", labelled, MAX_LABEL, least=0)
     except NetworkError as error:
-        worker.refuse(str(error), what if word == "frame" else "")
+        worker.refuse(str(error), name)
         return
-    worker.serve(frame, time.monotonic(), name=what if word == "frame" else "", label=label)
+    worker.serve(frame, time.monotonic(), name=name, label=label)
 
 
-def _labelled(text: str) -> tuple[str, int | None]:
-    """A path or size, and the label behind it where there is one."""
+def _labelled(text: str) -> tuple[str, str | None]:
+    """A path or size, and the digits behind it where there are any."""
     what, _, last = text.rpartition(" ")
     if what and last.isascii() and last.isdigit():
-        return what.strip(), int(last)
+        return what.strip(), last
     return text, None
 
 

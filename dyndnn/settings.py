@@ -1,4 +1,4 @@
-"""What can be set about the worker of `dyndnn.serve`, and the numbers that people and boards give for it."""
+"""What can be set about the worker of `dyndnn.serve`, and on which cores it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import ncnn
 from dyndnn.errors import NetworkError
 
 POWERSAVE = {"all": 0, "little": 1, "big": 2}  # clusters, as ncnn numbers them
-MIN_NUMBER = 1e-6  # Hz or s: what is rarer or shorter than that nobody waits for
 MAX_RATE_HZ = 1e6
 MAX_THREADS = 256
 MAX_BATCH = 100_000
@@ -32,31 +31,6 @@ class Settings:
     gpu: bool = False  # where frames are computed
 
 
-def number(name: str, text: str, most: float) -> float:
-    """The number from `MIN_NUMBER` to `most` that was given for `name`; NetworkError where it is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not MIN_NUMBER <= value <= most:  # false for NaN too
-        raise NetworkError.at(name, "not usable", value=text, want=f"a number from {MIN_NUMBER:g} to {most:g}")
-    return value
-
-
-def whole(name: str, text: str, most: int) -> int:
-    """The whole number above 0 that was given for `name`; NetworkError where it is none."""
-    if not re.fullmatch(r"[0-9]{1,12}", text) or not 1 <= int(text) <= most:
-        raise NetworkError.at(name, "not usable", value=text, want=f"a whole number from 1 to {most}")
-    return int(text)
-
-
-def switch(name: str, text: str) -> bool:
-    """Whether `name` was given as on; NetworkError where it is neither that nor off."""
-    if text not in ("on", "off"):
-        raise NetworkError.at(name, "not usable", value=text, want="on or off")
-    return text == "on"
-
-
 def pin(text: str, others: Iterable[int] = ()) -> None:
     """Let every thread of this process, and of `others`, run on some cores only, such as `0-3,6`.
 
@@ -68,14 +42,26 @@ def pin(text: str, others: Iterable[int] = ()) -> None:
     ends = [[int(n) for n in part.split("-")] for part in text.split(",")]
     cores = {core for end in ends for core in range(end[0], end[-1] + 1)}
     try:
-        for process in ("self", *others):
-            for task in Path(f"/proc/{process}/task").iterdir():  # a thread started earlier does not follow the first
-                os.sched_setaffinity(int(task.name), cores)
+        _move(("self", *others), cores)
     except (OSError, ValueError) as error:
         raise NetworkError.at("cpus", f"refused: {error}", value=text, want=want) from None
 
 
-def powersave(text: str) -> None:
-    """Hint which cluster ncnn's threads should run on; NetworkError where it is no cluster."""
+def powersave(text: str, others: Iterable[int] = ()) -> None:
+    """Hint which cluster ncnn's threads should run on; the processes `others` go where this one goes.
+
+    NetworkError where it is no cluster.
+    """
+    want = f"one of {', '.join(POWERSAVE)}"
     if text not in POWERSAVE or ncnn.set_cpu_powersave(POWERSAVE[text]) != 0:
-        raise NetworkError.at("powersave", "not usable", value=text, want=f"one of {', '.join(POWERSAVE)}")
+        raise NetworkError.at("powersave", "not usable", value=text, want=want)
+    try:
+        _move(others, os.sched_getaffinity(0))
+    except OSError as error:
+        raise NetworkError.at("powersave", f"refused: {error}", value=text, want=want) from None
+
+
+def _move(processes: Iterable[int | str], cores: Iterable[int]) -> None:
+    for process in processes:
+        for task in Path(f"/proc/{process}/task").iterdir():  # a thread started earlier does not follow the first
+            os.sched_setaffinity(int(task.name), cores)

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dyndnn.costs import FLOAT_BYTES
 from dyndnn.errors import NetworkError
 from dyndnn.ladder import BIN_FILE, PARAM_FILE, load_ladder
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Frame, Network
 from dyndnn.param import needed, read_param
 
-FLOAT_BYTES = 4
 ROUNDS = 12
 BLOCK = 25  # frames of one side before the other has its turn
 SETTLE = 3  # frames at the start of a block that are not counted
@@ -132,11 +132,6 @@ def rung_bytes(directory: str | Path) -> list[int]:
     layers = read_param(folder / PARAM_FILE)
     rungs = load_ladder(folder, check_files=False).rungs
     return [FLOAT_BYTES * sum(layer.weights for layer in needed(layers, rung.output)) for rung in rungs]
-
-
-def model_bytes(directory: str | Path) -> int:
-    """Bytes of weights of all rungs together, in single precision, each counted once."""
-    return FLOAT_BYTES * sum(layer.weights for layer in read_param(Path(directory) / PARAM_FILE))
 
 
 _RESIDENT = """

@@ -47,9 +47,17 @@ def check_run(config: TrainConfig, out: str | Path, *, resume: bool) -> None:
     `out` may hold no run, or, with `resume`, one of the same config.
     """
     folder = Path(out)
+    network = _network(config)
+    if config.scheme == "alone" and config.rung > network.rungs:
+        raise NetworkError.at("rung", "no such rung", value=config.rung, want=f"from 1 to {network.rungs}")
     if config.teacher:
-        load_checkpoint(config.teacher)
-    stages(config, _network(config))
+        theirs, own = (
+            f"images of {n.input_shape} and {n.classes} classes"
+            for n in (load_checkpoint(config.teacher).network, network)
+        )
+        if theirs != own:
+            raise NetworkError.at("teacher", f"knows {theirs}", value=config.teacher, want=own)
+    stages(config, network)
     if not (folder / CHECKPOINT).exists():
         return
     if not resume:
@@ -157,8 +165,6 @@ def _first_net(config: TrainConfig, ranked: DynamicNet | None, data: Dataset) ->
         )
         network = replace(network, widths=widths)
     if config.scheme == "alone":
-        if config.rung > network.rungs:
-            raise NetworkError.at("rung", "no such rung", value=config.rung, want=f"from 1 to {network.rungs}")
         network = alone(network, (config.rung or network.rungs) - 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from dyndnn.data import DataName
@@ -111,7 +110,8 @@ class TrainConfig:
     seed: int = 0
     """of weights, order and augmentation"""
     holdout: int = 0
-    """training images kept back, and tested on instead of the test images: to choose a recipe with"""
+    """training images kept back, and tested on instead of the test images, for the ladder's figures too: to choose a
+    recipe with"""
     test_every: int = 5
     """epochs between two looks at the test images; the end of a stage always has one"""
 
@@ -164,9 +164,11 @@ class TrainConfig:
             raise NetworkError.at(
                 "parts", "too many", value=self.parts, want=f"at most {self.batch // 2}: half a batch"
             )
+        if not self.channels or not all(type(n) is int and n >= 1 for n in self.channels):
+            raise NetworkError.at("channels", "no counts", value=self.channels, want="at least 1 each")
         if not self.epochs or not all(type(n) is int and n >= 1 for n in self.epochs):
             raise NetworkError.at("epochs", "no counts", value=self.epochs, want="at least 1 each")
-        if not self.shares or not all(math.isfinite(s) and 0 < s <= 1 for s in self.shares):
+        if not self.shares or not all(isinstance(s, int | float) and 0 < s <= 1 for s in self.shares):
             raise NetworkError.at("shares", "no shares", value=self.shares, want="above 0, up to 1")
         if not all(type(n) is int and n >= 1 for n in self.turns):
             raise NetworkError.at("turns", "no counts", value=self.turns, want="at least 1 each")
@@ -209,75 +211,3 @@ class TrainConfig:
             raise NetworkError(f"{where}: {error}") from None
         except TypeError as error:
             raise NetworkError.at(where, f"an entry has the wrong type: {error}") from None
-
-
-# What each network of the zoo is trained with, as changes to the defaults; `docs/NETWORKS.md` says why, and which ship.
-_RESNET20: dict[str, Any] = {
-    "net": "resnet20",
-    "channels": (16, 32, 64),
-    "learning_rate": 0.4,
-    "weight_decay": 2.5e-4,  # it underfits
-    "epochs": (100,),
-}
-_SINGLE: dict[str, Any] = {"scheme": "single_path", "turns": (1, 1, 1, 3)}  # the largest in every second step
-_DENSE: dict[str, Any] = {"connectivity": "slimmable"}
-_SMALL_STEPS: dict[str, Any] = {"batch": 128, "learning_rate": 0.1}
-_VARIED: dict[str, Any] = {"cutout": 8, "label_smoothing": 0.05}
-RECIPES: dict[str, dict[str, Any]] = {
-    "alexnet-group": _SMALL_STEPS
-    | _VARIED
-    | {"channels": (48, 144, 288, 192, 192), "alone": 1.0, "epochs": (24, 40, 40, 40)},
-    "alexnet-paper": _SMALL_STEPS | {"channels": (16, 32, 48, 48, 48), "head": "own", "epochs": (10, 20, 20, 20)},
-    "alexnet-nested": _SMALL_STEPS | _VARIED | {"connectivity": "nested", "alone": 0.75, "epochs": (20, 32, 32, 32)},
-    "alexnet-slimmable": _SMALL_STEPS | _VARIED | _DENSE | {"scheme": "joint", "epochs": (24,)},
-    "resnet20-uniform": _RESNET20 | _DENSE | _SINGLE,
-    "resnet20-nonuniform": _RESNET20 | _DENSE | _SINGLE | {"plan": "nonuniform", "ranking_step": 4},
-    "digits": {
-        "data": "digits",
-        "channels": (8, 16, 24, 24, 24),
-        "epochs": (15,),
-        "batch": 64,
-        "learning_rate": 0.1,
-        "crop": 0,  # digits fill their images
-        "head": "own",
-        "alone": 0.8,
-    },
-}
-# Which of them a choice of network starts from, where none is named
-_STARTS = {
-    ("alexnet", "group"): "alexnet-group",
-    ("alexnet", "nested"): "alexnet-nested",
-    ("alexnet", "slimmable"): "alexnet-slimmable",
-    ("resnet20", "slimmable"): "resnet20-uniform",
-}
-_SCHEMES: dict[str, Scheme] = {"group": "incremental", "nested": "incremental", "slimmable": "joint"}
-
-
-def recipe(name: str, **changes: Any) -> TrainConfig:
-    """A recipe of the zoo, with `changes`; NetworkError where there is none of that name."""
-    if name not in RECIPES:
-        raise NetworkError.at("recipe", "unknown", value=name, want=f"one of {', '.join(RECIPES)}")
-    return replace(TrainConfig(), **RECIPES[name] | changes)
-
-
-def default_config(
-    data: str = "cifar10",
-    net: str = "alexnet",
-    connectivity: str | None = None,
-    scheme: str | None = None,
-    **changes: Any,
-) -> TrainConfig:
-    """The recipe nearest to a choice of network, with `changes`; None: what suits the other choices.
-
-    Raises NetworkError on an unknown name.
-    """
-    connectivity = connectivity or ("slimmable" if net == "resnet20" else "group")
-    changes = {"data": data, "net": net, "connectivity": connectivity} | changes
-    start = RECIPES.get(_STARTS.get((net, connectivity), ""), _RESNET20 if net == "resnet20" else {})
-    if data == "digits":
-        small = {k: v for k, v in RECIPES["digits"].items() if k != "channels" or net == "alexnet"}
-        start = {k: v for k, v in start.items() if k in ("channels", "scheme")} | small
-    if "shares" in changes:  # turns are of as many rungs as the recipe has
-        start = {k: v for k, v in start.items() if k != "turns"}
-    own = start.get("scheme") or _SCHEMES.get(connectivity, "incremental")
-    return replace(TrainConfig(), **start | changes | {"scheme": scheme or own})

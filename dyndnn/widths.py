@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dyndnn.costs import macs
 from dyndnn.errors import NetworkError
-from dyndnn.netconfig import NetConfig, convolutions, macs
+from dyndnn.netconfig import NetConfig, convolutions
 from dyndnn.nets import DynamicNet
 
 Scores = list[NDArray[np.float64]]  # per free layer: a score per channel

@@ -6,7 +6,6 @@ from outside. Leans on NumPy and ncnn alone.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import deque
@@ -21,11 +20,14 @@ from dyndnn.errors import NetworkError
 from dyndnn.frames import Source
 from dyndnn.gpu import open_gpu
 from dyndnn.network import Frame, Network, softmax
-from dyndnn.settings import MAX_BATCH, MAX_RATE_HZ, MAX_THREADS, Settings, number, pin, powersave, switch, whole
+from dyndnn.settings import MAX_BATCH, MAX_RATE_HZ, MAX_THREADS, Settings, pin, powersave
+from dyndnn.values import number, switch, whole
 
 KEPT_LATENCIES = 100_000  # for the summary
 WARM_UPS = 3
-FORGET = 0.1  # how fast the price of an upgrade falls; it rises at once
+FORGET = 0.1  # how fast the price of an upgrade falls where it turns out lower; it rises at once
+RECOVER = 0.005  # how fast it falls to what it was at load while no upgrade is tried: each try may cost a deadline
+MAX_PACE = 16.0  # clocks of a board differ by less; what took longer than that was held up
 MAX_COMMAND = 80  # characters; no command is longer
 
 Emit = Callable[[dict[str, object]], None]
@@ -35,7 +37,9 @@ class _Loaded(NamedTuple):
     """A network on the CPU or on the GPU."""
 
     network: Network
-    price_s: list[float]  # of rung k for a frame that stands at rung k - 1
+    start_s: list[float]  # at load: of a frame that begins at rung k
+    usual_s: list[float]  # at load: of rung k for a frame that stands at rung k - 1
+    price_s: list[float]  # the same, as it was lately, at the pace of the load
 
 
 class Worker:
@@ -67,14 +71,18 @@ class Worker:
         options = {"threads": 1, "gpu": True} if gpu else {"threads": self._own_threads}
         network = Network.load(self._directory, **{**self._options, **options})
         rungs = len(network.ladder.rungs)
-        prices = np.empty((WARM_UPS, rungs))
-        for row in prices:
-            inference = network.begin(np.zeros(network.ladder.input.shape, np.uint8))
+        frame = np.zeros(network.ladder.input.shape, np.uint8)
+        starts, prices = np.empty((WARM_UPS, rungs)), np.empty((WARM_UPS, rungs))
+        for start, price in zip(starts, prices, strict=True):
+            inference = network.begin(frame)
             for k in range(rungs):
-                start_s = time.monotonic()
+                before_s = time.monotonic()
                 inference.upto(k)
-                row[k] = time.monotonic() - start_s
-        return _Loaded(network, prices.min(0).tolist())
+                between_s = time.monotonic()
+                network.begin(frame).upto(k)
+                price[k], start[k] = between_s - before_s, time.monotonic() - between_s
+        usual_s = prices.min(0).tolist()
+        return _Loaded(network, starts.min(0).tolist(), usual_s, list(usual_s))
 
     @property
     def _own_threads(self) -> int:
@@ -102,7 +110,7 @@ class Worker:
             self._on_gpu = here
         else:
             self._on_cpu = here
-        self.network, self._price_s = here
+        self.network, self._start_s, self._usual_s, self._price_s = here
 
     def ready(self) -> None:
         """Say that frames may come."""
@@ -130,13 +138,16 @@ class Worker:
             inference = self.network.begin(frame)
             logits = inference.upto(rung)
             end_s = time.monotonic()
+            # now / at load: clock and neighbours change it
+            pace = min(max((end_s - start_s) / self._start_s[rung], 1 / MAX_PACE), MAX_PACE)
             while self.settings.anytime and rung + 1 < len(self._price_s):
-                if end_s + self._price_s[rung + 1] > min(deadline_s, next_s):
+                if end_s + pace * self._price_s[rung + 1] > min(deadline_s, next_s):
+                    self._price_s[rung + 1] += RECOVER * (self._usual_s[rung + 1] - self._price_s[rung + 1])
                     break
                 rung += 1
                 before_s, logits = end_s, inference.upto(rung)
                 end_s = time.monotonic()
-                self._reprice(rung, end_s - before_s)
+                self._reprice(rung, (end_s - before_s) / pace)
         except NetworkError as error:
             self.refuse(str(error), name)
             return
@@ -200,6 +211,7 @@ class Worker:
         return {"frame": self._frames} | ({"name": name} if name else {})
 
     def _reprice(self, rung: int, took_s: float) -> None:
+        """Learn from an upgrade to `rung` that took so long at the pace of the load."""
         self._price_s[rung] = max(took_s, (1 - FORGET) * self._price_s[rung] + FORGET * took_s)
 
     def obey(self, line: str) -> None:
@@ -241,10 +253,9 @@ class Worker:
             self._change(gpu=switch(word, value))
         elif word == "threads":
             self._change(threads=whole(word, value, MAX_THREADS))
-        elif word == "cpus":
-            pin(value, () if self._crew is None else self._crew.pids())
-        elif word == "powersave":
-            powersave(value)
+        elif word in ("cpus", "powersave"):
+            place = pin if word == "cpus" else powersave
+            place(value, () if self._crew is None else self._crew.pids())
         else:
             want = "rung, deadline, rate, hold, batch, anytime, gpu, threads, cpus, powersave, frame, raw or quit"
             raise NetworkError.at("command", "unknown", value=word, want=want)
@@ -271,8 +282,3 @@ class Worker:
         if self._labelled:
             told += f"; {100 * self._right / self._labelled:.2f} % of {self._labelled} labelled frames right"
         return told
-
-
-def json_line(record: dict[str, Any]) -> str:
-    """A record as a line."""
-    return json.dumps(record, separators=(", ", ": ")) + "\n"

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dyndnn.errors import NetworkError
-from dyndnn.ladder import BIN_FILE, ladder_folder, load_ladder
+from dyndnn.ladder import ladder_folder, load_ladder
+from dyndnn.param import model_bytes
 from experiments._cli import main_guard, parse
 from hw.boardfile import board_names, load_board
 from hw.boardmodel import BoardModel
@@ -72,8 +73,8 @@ def cifar10_ladders() -> tuple[str, ...]:
 
 
 def weight_bytes(ladder: str) -> int:
-    """Bytes of a ladder's weights, all rungs."""
-    return (ladder_folder(ladder) / BIN_FILE).stat().st_size
+    """Bytes of a ladder's weights, all rungs, in single precision."""
+    return model_bytes(ladder_folder(ladder))
 
 
 def front(model: BoardModel, ladder: str) -> Front:

@@ -21,18 +21,19 @@ from pathlib import Path
 
 import torch
 
+from dyndnn.costs import FLOAT_BYTES, weight_count
 from dyndnn.errors import NetworkError
 from dyndnn.evaluate import export_ladder
 from dyndnn.ladder import LADDER_FILE, ZOO, Ladder, ladder_folder
-from dyndnn.netconfig import FLOAT_BYTES, NetConfig, weight_count
+from dyndnn.netconfig import NetConfig
 from dyndnn.netconfig import alone as network_alone
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Network
+from dyndnn.param import model_bytes
 from dyndnn.record import TRAINING, read_record, recorded_network
 from dyndnn.speed import (
     beside_torch_s,
     latencies_s,
-    model_bytes,
     resident_bytes,
     rung_bytes,
     switch_ratio,
@@ -112,8 +113,13 @@ def alone_accuracy(folder: Path) -> Alone:
 
 def beside(config: NetConfig, rung: int, alone: Sequence[Alone]) -> str:
     """Accuracy of a ladder's rung (from 0) where it was trained alone, for the table."""
-    wanted = network_alone(config, rung)
-    return ", ".join(f"{100 * accuracy:.2f}" for other, accuracy in alone if other == wanted) or "-"
+    wanted = _any_head(network_alone(config, rung))
+    return ", ".join(f"{100 * accuracy:.2f}" for other, accuracy in alone if _any_head(other) == wanted) or "-"
+
+
+def _any_head(config: NetConfig) -> NetConfig:
+    """The same for both kinds of heads where they are the same network: with one rung."""
+    return replace(config, head="added") if config.rungs == 1 else config
 
 
 def random_ladders(work: Path) -> list[Path]:
@@ -134,6 +140,8 @@ def measure(folder: Path, config: NetConfig) -> Speed:
     network = Network.load(folder)
     ours_s, theirs_s = beside_torch_s(network, DynamicNet(config))
     nested = replace(config, connectivity="nested") if config.connectivity == "group" else config
+    top = config.rungs - 1
+    more = weight_count(nested, top) - weight_count(config, top)  # all classifiers and biases are in both
     return Speed(
         ladder=network.ladder,
         config=config,
@@ -144,7 +152,7 @@ def measure(folder: Path, config: NetConfig) -> Speed:
         upgrade=upgrade_ratios(network),
         model_bytes=model_bytes(folder),
         separate_bytes=sum(rung_bytes(folder)),
-        nested_bytes=FLOAT_BYTES * weight_count(nested, config.rungs - 1),
+        nested_bytes=model_bytes(folder) + FLOAT_BYTES * more,
         resident_bytes=resident_bytes(folder),
     )
 

@@ -20,9 +20,10 @@ from tyro.conf import OmitArgPrefixes
 
 from dyndnn.data import Dataset, download_cifar10, load_data
 from dyndnn.errors import NetworkError
+from dyndnn.recipes import default_config, recipe
 from dyndnn.record import TRAINING, begun
 from dyndnn.settings import MAX_THREADS
-from dyndnn.train_config import SHAPES, TrainConfig, default_config, recipe
+from dyndnn.train_config import SHAPES, TrainConfig
 from experiments._cli import INTERRUPT_STATUS, main_guard, parse
 from experiments._progress import Bar
 from experiments._run import check_folder, git_commit
@@ -163,10 +164,14 @@ def _export(config: Config, done: Trained, out: Path, data: Dataset, name: str) 
     from dyndnn.network import Network
     from dyndnn.speed import latencies_s
 
+    holdout = config.training.holdout
+    if holdout:  # the test images stay unseen, in the ladder's figures too
+        data = data.held_out(holdout)
     with Bar("measuring", "images") as bar:
         ladder = write_ladder(done.net, out, data, name=name, half=config.half, on_progress=bar.update)
     score = Score(tuple(r.accuracy for r in ladder.rungs), tuple(r.confidence for r in ladder.rungs))
-    _print(Evaluation(ladder, score, {1: latencies_s(Network.load(out))}), data)
+    images = "held-out training" if holdout else "test"
+    _print(Evaluation(ladder, score, {1: latencies_s(Network.load(out))}), data, images)
     print(f"Ladder: {out}  (tensorboard --logdir {out})")
     return 0
 
@@ -197,8 +202,8 @@ def _load(config: Config, name: str) -> Dataset:
     return load_data(name, folder)
 
 
-def _print(evaluation: Evaluation, data: Dataset) -> None:
-    """A row per rung on stdout."""
+def _print(evaluation: Evaluation, data: Dataset, images: str = "test") -> None:
+    """A row per rung on stdout; `images`: what those of the data are that it was measured on."""
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
     heads, rows = evaluation.rows()
     table = Table(box=box.SIMPLE, pad_edge=False)
@@ -208,8 +213,8 @@ def _print(evaluation: Evaluation, data: Dataset) -> None:
         table.add_row(*row)
     console.print(table)
     line = (
-        f"{evaluation.ladder.name}: exported model through ncnn on all {len(data.test_images):,} test images of "
-        f"{data.name}; confidence in the right class, the largest rung's is 1."
+        f"{evaluation.ladder.name}: exported model through ncnn on all {len(data.test_images):,} {images} images "
+        f"of {data.name}; confidence in the right class, the largest rung's is 1."
     )
     console.print(line, markup=False, highlight=False)
 

@@ -11,8 +11,9 @@ import torch
 
 from dyndnn.data import Dataset, load_data
 from dyndnn.nets import DynamicNet
+from dyndnn.recipes import default_config
 from dyndnn.train import Progress, Trained, train
-from dyndnn.train_config import TrainConfig, default_config
+from dyndnn.train_config import TrainConfig
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dyndnn.nets import DynamicNet
 from dyndnn.parts import Parts
-from dyndnn.train_config import recipe
+from dyndnn.recipes import recipe
 
 pytestmark = pytest.mark.bench
 ROUNDS, STEPS = 5, 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.judge_ladders import choice, cifar10_ladders, front, hypervolumes, main, useful
+from experiments.judge_ladders import choice, cifar10_ladders, front, hypervolumes, main, useful, weight_bytes
 from hw.boardfile import board_names, load_board
 from hw.errors import InputError
 from hw.ladderfile import LADDER_FILE, ZOO, ladder_names
@@ -62,3 +62,9 @@ def test_of_those_alike_the_smallest_is_taken() -> None:
     ladders = ("resnet20-uniform", "alexnet-group")
     assert choice(ladders, [100.0, 86.0]) == "alexnet-group"
     assert choice(ladders, [100.0, 84.0]) == "resnet20-uniform"
+
+
+def test_weights_of_16_bits_count_as_those_of_32() -> None:
+    files = {ladder: (ZOO / ladder / "model.bin").stat().st_size for ladder in ("alexnet-slimmable", "alexnet-group")}
+    assert weight_bytes("alexnet-slimmable") == pytest.approx(2 * files["alexnet-slimmable"], rel=0.01)
+    assert weight_bytes("alexnet-group") == pytest.approx(files["alexnet-group"], rel=0.01)

@@ -124,6 +124,16 @@ def test_alone_is_a_number(tmp_path: Path) -> None:
     assert "Rung 1 alone: accuracy" in done.stdout and not (tmp_path / "out/ladder.json").exists()
 
 
+def test_images_held_out_are_what_is_measured_on(tmp_path: Path) -> None:
+    done = run(tmp_path, *FEW, "--holdout", 200, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out/training.json").read_text())
+    ladder = load_ladder(tmp_path / "out")
+    assert [r.accuracy for r in ladder.rungs] == pytest.approx([r["accuracy"] for r in record["rungs"]], abs=0.01)
+    assert all(r.accuracy * 200 == pytest.approx(round(r.accuracy * 200)) for r in ladder.rungs)
+    assert "on all 200 held-out training images" in " ".join(done.stdout.split())
+
+
 def test_help_shows_what_the_recipe_has(tmp_path: Path) -> None:
     done = run(tmp_path, "--recipe", "digits", "--help")
     assert done.returncode == 0 and "(default: 64)" in done.stdout  # images per step

@@ -54,6 +54,26 @@ def test_a_bad_picture_refuses_its_frame(group_folder: Path, tmp_path: Path) -> 
         assert status == 2 and "not a .npy array" in records[0]["error"] and records[1]["images"] == 2
 
 
+@pytest.mark.parametrize("bad", [0, 2, 3])  # in its own share, and in a helper's
+def test_helpers_survive_a_bad_picture(bad: int, group_folder: Path, tmp_path: Path) -> None:
+    for k in range(8):
+        np.save(tmp_path / f"{k}.npy", np.full((3, 16, 16), k, np.uint8))
+    (tmp_path / f"{bad}.npy").write_bytes(b"nothing")
+    network, source = Network.load(group_folder), open_frames(tmp_path)
+    crew = Crew(["--ladder", str(group_folder.absolute()), "--frames", str(tmp_path)])
+    try:
+        crew.grow(2)
+        helpers = crew.pids()
+        for _ in range(2):
+            with pytest.raises(NetworkError, match=rf"{bad}\.npy: is not a \.npy array"):
+                crew.serve(network, source, 1, 0, 4, 2)
+            whole = serve_pictures(network, source, 1, range(4, 8))
+            assert crew.serve(network, source, 1, 4, 4, 2).confidence == pytest.approx(whole.confidence, rel=1e-5)
+        assert crew.pids() == helpers
+    finally:
+        crew.close()
+
+
 def test_held_until_told(group_folder: Path, stack: Path) -> None:
     """No frame before `hold off`; then a batch of another size at a rate; then one after the other."""
     words = ("--ladder", group_folder, "--frames", stack, "--commands", "--hold", "--batch", 2)
@@ -130,6 +150,10 @@ def test_helpers_move_too(group_folder: Path, stack: Path) -> None:
         assert len(helpers) == 1
         tasks = [int(p.name) for p in Path(f"/proc/{helpers[0]}/task").iterdir()]
         assert all(os.sched_getaffinity(task) == {cores[-1]} for task in tasks)
+        worker.stdin.write(b"powersave big\n")
+        worker.stdin.flush()
+        assert json.loads(worker.stdout.readline()) == {"command": "powersave", "value": "big"}
+        assert os.sched_getaffinity(helpers[0]) == os.sched_getaffinity(pid)
         worker.stdin.close()
         assert worker.wait(10) == 0
 

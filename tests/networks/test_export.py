@@ -12,10 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from dyndnn.costs import macs, weight_count
 from dyndnn.errors import NetworkError
 from dyndnn.export import export_net
 from dyndnn.ladder import BIN_FILE, PARAM_FILE
-from dyndnn.netconfig import NetConfig, macs, weight_count
+from dyndnn.netconfig import NetConfig
 from dyndnn.nets import DynamicNet
 from dyndnn.network import Inference, Network, open_net
 from dyndnn.param import needed, read_param
@@ -165,6 +166,14 @@ def test_a_model_that_cannot_be_made_leaves_the_old_one(
 def test_wrong_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dyndnn.export.TOLERANCE", 0.0)
     with pytest.raises(NetworkError, match="differ from torch's"):
+        export_net(random_net("alexnet", "group"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_logits_that_are_no_numbers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upto = Inference.upto
+    monkeypatch.setattr(Inference, "upto", lambda self, k: upto(self, k) * (np.nan if k == 1 else 1))
+    with pytest.raises(NetworkError, match="differ from torch's by nan"):
         export_net(random_net("alexnet", "group"), tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from dyndnn.costs import macs, weight_count
 from dyndnn.errors import NetworkError
-from dyndnn.netconfig import NetConfig, alone, convolutions, free_layers, macs, shares_of, weight_count
+from dyndnn.netconfig import NetConfig, alone, convolutions, free_layers, shares_of
 from dyndnn.nets import DynamicNet
 
 SHARES = (0.25, 0.5, 0.75, 1.0)

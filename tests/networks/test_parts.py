@@ -16,8 +16,8 @@ from dyndnn.checkpoint import load_net
 from dyndnn.data import load_data
 from dyndnn.nets import DynamicNet
 from dyndnn.parts import Parts
+from dyndnn.recipes import default_config
 from dyndnn.train import train
-from dyndnn.train_config import default_config
 from tests.networks.conftest import random_net
 
 CPU = torch.device("cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,14 @@ def test_a_rung_trained_alone_stands_beside_its_own(name: str) -> None:
     for k in range(network.rungs):
         shown = [beside(network, other, [(alone(network, k), 0.5)]) for other in range(network.rungs)]
         assert shown == ["50.00" if other == k else "-" for other in range(network.rungs)]
+
+
+@pytest.mark.parametrize("name", ["alexnet-nested", "alexnet-slimmable"])
+def test_one_rung_is_the_same_network_with_either_head(name: str) -> None:
+    network = recorded_network(name)
+    heads = [replace(network, head="added"), replace(network, head="own")]
+    for config in heads:
+        for k in range(network.rungs):
+            shown = [beside(config, k, [(alone(other, k), 0.5)]) for other in heads]
+            same = alone(network, k).rungs == 1
+            assert shown == ["50.00" if same or other == config else "-" for other in heads]

@@ -151,10 +151,11 @@ def test_standard_input(group_folder: Path, frames: Path) -> None:
             assert record["confidence"] == pytest.approx(softmax(network.infer(picture, rung)).max(), abs=1e-5)
 
 
-def test_nonsense_on_standard_input(group_folder: Path) -> None:
+def test_nonsense_on_standard_input(group_folder: Path, frames: Path) -> None:
     nonsense: list[tuple[bytes, str]] = [
         (b"rung 99%\n", "unknown rung '99%'; it has 25%, 50%, 75%, 100%"),
         (b"rung\n", "unknown rung"),
+        (b"rung 0000000010\n", "unknown rung '0000000010'"),
         (b"jump\n", "unknown; rung, deadline"),
         (b"rate fast\n", "rate"),
         (b"rate nan\n", "rate"),
@@ -172,8 +173,11 @@ def test_nonsense_on_standard_input(group_folder: Path) -> None:
         (b"frame a\0.npy\n", "is not a .npy array"),
         (b"frame\n", "unknown kind"),
         (b"raw 3\nabc", "3 bytes; 768"),
-        (b"raw -1\n", "no size"),
-        (b"raw 99999999999999999999\n", "no size"),
+        (b"raw -1\n", "raw, value '-1': not usable; a whole number from 1"),
+        (b"raw 99999999999999999999\n", "not usable"),
+        (b"raw 0000000000009999999999\n", "not usable"),
+        (b"raw 768 1000000\n" + bytes(768), "label, value '1000000': not usable; a whole number from 0 to 999999"),
+        (f"frame {frames / 'a.ppm'} {'9' * 5000}\n".encode(), "label, value '9999"),
         (b"\xff\xfe\x00\n", "unknown"),
         (b"x" * 300_000 + b"\n", "unknown"),
     ]
@@ -184,6 +188,25 @@ def test_nonsense_on_standard_input(group_folder: Path) -> None:
         assert problem in record["error"], (line[:40], record)
         assert len(record["error"]) < 300
     assert records[-1]["rung"] == "25%" and f"refused {len(nonsense)}" in said
+
+
+@pytest.mark.parametrize(
+    ("stdin", "problem"),
+    [
+        (b"raw 768\nabc", "standard input: ended after 3 bytes of a frame; 768, as its line says"),
+        (b"raw 768\n", "ended after 0 bytes"),
+        (b"rung 9", "unknown rung '9'"),
+        (b"rung 2", None),
+        (b"  ", None),
+        (b"quit", None),
+    ],
+)
+def test_input_that_is_cut_off(stdin: bytes, problem: str | None, group_folder: Path) -> None:
+    records, _, status = serve("--ladder", group_folder, stdin=stdin)
+    if problem is not None:
+        assert status == 2 and len(records) == 1 and problem in records[0]["error"]
+    else:
+        assert status == 0 and records == ([{"command": "rung", "value": "2"}] if stdin == b"rung 2" else [])
 
 
 def test_a_camera_keeps_time(group_folder: Path, stack: Path) -> None:
@@ -236,29 +259,6 @@ def test_seconds(group_folder: Path, stack: Path) -> None:
     assert status == 0 and 10 <= len(records) <= 30  # fewer where the machine is busy
     records, _, status = serve(*words, "--seconds", 0.2)  # back to back
     assert status == 0 and len(records) > 30
-
-
-def test_anytime_upgrades_while_time_is_left(group_folder: Path) -> None:
-    told: list[Record] = []
-    settings = Settings(anytime=True, deadline_s=10.0)
-    worker = Worker(group_folder, settings, told.append, threads=1)
-    frame = np.zeros((3, 16, 16), np.uint8)
-    now_s = time.monotonic()
-    worker.serve(frame, now_s)
-    worker.serve(frame, now_s, next_s=now_s)  # the next one is waiting
-    settings.rung = 1
-    worker.serve(frame, now_s, next_s=now_s)
-    worker._price_s[3] = 100.0  # the last step is known to take too long
-    worker.serve(frame, time.monotonic())
-    settings.anytime = False
-    worker.serve(frame, time.monotonic())
-    worker.serve(frame, time.monotonic() - 11)
-    assert [r.get("rung") for r in told] == ["100%", "25%", "50%", "75%", "50%", None]
-    assert told[-1]["dropped"]
-    worker._reprice(3, 0.001)
-    assert worker._price_s[3] == pytest.approx(90.0001)  # forgets slowly
-    worker._reprice(3, 200.0)
-    assert worker._price_s[3] == 200.0  # learns at once
 
 
 def test_threads_may_be_moved(group_folder: Path) -> None:

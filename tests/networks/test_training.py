@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from dyndnn.checkpoint import CHECKPOINT, load_net
+from dyndnn.checkpoint import CHECKPOINT, Checkpoint, load_net, save_checkpoint
+from dyndnn.costs import macs
 from dyndnn.data import Dataset, load_data
 from dyndnn.errors import NetworkError
-from dyndnn.netconfig import macs
 from dyndnn.nets import DynamicNet
+from dyndnn.recipes import RECIPES, default_config, recipe
 from dyndnn.record import begun, recorded_network
 from dyndnn.schemes import plan_epoch, stages
-from dyndnn.train import train
-from dyndnn.train_config import RECIPES, TrainConfig, default_config, recipe
+from dyndnn.train import check_run, train
+from dyndnn.train_config import TrainConfig
 from dyndnn.widths import channel_scores, ranked_widths, sort_channels, spread
 from tests.training import config, digits, images, run, same, stop_at
 
@@ -324,6 +325,10 @@ def test_recipes() -> None:
         ({"epochs": ()}, ("epochs",)),
         ({"epochs": (0,)}, ("epochs", "at least 1")),
         ({"shares": (0.5, 1.5)}, ("shares", "1.5")),
+        ({"shares": ("half",)}, ("shares", "'half'")),
+        ({"channels": ()}, ("channels", "at least 1")),
+        ({"channels": ("many",)}, ("channels", "'many'", "at least 1")),
+        ({"channels": (64, 192, 384, 256, 2.5)}, ("channels", "2.5")),
         ({"batch": 1}, ("batch", "from 2")),
         ({"batch": 8, "parts": 5}, ("parts", "too many", "5", "at most 4")),
         ({"learning_rate": -1.0}, ("learning_rate", "-1.0")),
@@ -356,6 +361,18 @@ def test_refusals(digits: Dataset, tmp_path: Path) -> None:
     ):
         with pytest.raises(NetworkError, match=words):
             wrong()
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is(digits: Dataset, tmp_path: Path) -> None:
+    colored = DynamicNet(recipe("alexnet-paper").network())
+    save_checkpoint(tmp_path, Checkpoint(colored.config, {}, dict(colored.state_dict())))
+    c = config("slimmable", "alone", "resnet20", plan="nonuniform")
+    for impossible, words in (
+        (replace(c, rung=9), "rung, value 9: no such rung; from 1 to 4"),
+        (replace(c, teacher=str(tmp_path)), r"teacher.*images of \(3, 32, 32\) and 10 classes; images of \(1, 8, 8\)"),
+    ):
+        with pytest.raises(NetworkError, match=words):
+            check_run(impossible, tmp_path / "none", resume=False)
 
 
 def test_divergence_is_told_and_the_last_whole_epoch_kept(

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from dyndnn.checkpoint import Checkpoint, load_net, save_checkpoint
+from dyndnn.costs import macs, weight_count
 from dyndnn.data import Dataset, load_data
 from dyndnn.evaluate import score
 from dyndnn.ladder import BIN_FILE, LADDER_FILE, PARAM_FILE, ZOO, load_ladder
-from dyndnn.netconfig import NetConfig, macs, weight_count
+from dyndnn.netconfig import NetConfig
 from dyndnn.nets import DynamicNet, GroupedConv
 from dyndnn.network import Network
 from dyndnn.param import read_param
