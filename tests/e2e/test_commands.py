@@ -9,10 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +17,7 @@ import pytest
 from hw.boardfile import load_board
 from hw.profile import profile_path
 from tests.e2e.refusing import refused
+from tests.processes import until
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 # of DESIGN, written out: a renamed field must not rename a column unseen
@@ -185,7 +183,7 @@ def test_ctrl_c_in_flight_keeps_the_telemetry(trained: tuple[Path, Done], tmp_pa
 def test_ctrl_c_in_training_saves_and_says_where(tmp_path: Path) -> None:
     words = command("train_agent.py", "--board", "xu3", "--out", "out", "--steps", 10**9)
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
-        wait_for(lambda: lines_in(tmp_path / "out/tensorboard/progress.csv") >= 2, training)
+        until(lambda: lines_in(tmp_path / "out/tensorboard/progress.csv") >= 2, 400.0, training)
         training.send_signal(signal.SIGINT)
         _, said = training.communicate(timeout=180)
     assert training.returncode == 130, said
@@ -205,7 +203,7 @@ def test_ctrl_c_in_a_comparison_ends_every_process(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     ) as comparing:
-        wait_for(lambda: any(tmp_path.glob("out/telemetry/*.csv")), comparing)
+        until(lambda: any(tmp_path.glob("out/telemetry/*.csv")), 400.0, comparing)
         os.killpg(comparing.pid, signal.SIGINT)  # as a terminal does: to the whole group
         shown, said = comparing.communicate(timeout=180)
     assert comparing.returncode == 130 and shown == ""
@@ -216,13 +214,6 @@ def test_ctrl_c_in_a_comparison_ends_every_process(tmp_path: Path) -> None:
 
 def lines_in(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[Any], limit_s: float = 400.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert process.poll() is None and time.monotonic() < end_s
-        time.sleep(0.05)
 
 
 def edit(text: str, line: int, column: str, value: str) -> str:
