@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from hw.catalog import open_board
 from hw.errors import Flaky, InputError, Missing
 from hw.profile import load_profile, need_power, open_profile, save_profile
 from hw.profiletable import Key
-from hw.real.lock import FOLDER
 from hw.types import Demand, Knobs, Profile, Telemetry
+from tests.here import need_state_folder
 from tests.vulkan import NO_DEVICE, NO_DRIVER
 
 SCRIPT = Path(profile_board.__file__)
@@ -57,8 +56,7 @@ def said_by(path: Path) -> bytes:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], Done]:
     """A folder of a sweep that was killed after its first point and gone on with; that point; what was said."""
-    if not os.access("/run", os.W_OK):
-        pytest.skip(f"a board's state is kept in /{FOLDER}, which this user may not make")
+    need_state_folder()
     cwd = tmp_path_factory.mktemp("profile")
     journal = cwd / "out" / "samples.jsonl"
     end_s = time.monotonic() + 60
