@@ -17,7 +17,7 @@ from hw.real.state import BOOT_ID, state_file
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
 from tests.e2e.deploying import run, save_policy
-from tests.e2e.refusing import refused
+from tests.e2e.refusing import refused, run_inside
 from tests.here import has_quota, need_state_folder
 from tests.hostprofile import profile_of
 
@@ -90,8 +90,8 @@ def test_telemetry_goes_to_a_file_only(tmp_path: Path) -> None:
         ("--policy ladder --board host --backend real", ("--profile is missing", "profile_board.py --board host")),
     ],
 )
-def test_what_cannot_fly_is_named_with_its_option(arguments: str, parts: tuple[str, ...]) -> None:
-    refused(run("--board", "xu3", *arguments.split()), *parts)
+def test_what_cannot_fly_is_named_with_its_option(tmp_path: Path, arguments: str, parts: tuple[str, ...]) -> None:
+    refused(run_inside(tmp_path, "deploy_policy.py", "--board", "xu3", *arguments.split()), *parts)
 
 
 @pytest.mark.slow
