@@ -216,7 +216,7 @@ def test_a_flight_that_is_killed_there_is_told(
         with contextlib.suppress(ProcessLookupError):  # it is gone since the last look
             os.killpg(group_of(there), signal.SIGKILL)
 
-    monkeypatch.setattr(_remote.time, "sleep", sleep)
+    monkeypatch.setattr("experiments._remote.time.sleep", sleep)
     assert follow(tmp_path / "t.csv") == KILLED_STATUS == 3
     said = capsys.readouterr().err
     assert said == "the flight on me@board was killed; its supervisor has put the board back\n"
