@@ -10,15 +10,16 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Powerband needs Python 3.11 or newer")'
-	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,dev]"
 	touch $@
 
 train: setup
 	$(PY) experiments/train_agent.py --board $(BOARD)
 
+# in the order of the files: else the longest test, one of few in its file, would start last
 test: check
-	$(PY) -m pytest -n 2 --dist loadgroup
+	$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -rs
 
 check: setup
 	.venv/bin/ruff check .

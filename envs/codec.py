@@ -240,7 +240,9 @@ class Codec(ActionSpace):
         if data["action_view"] not in get_args(ActionView):
             raise InputError(f"codec: action_view {data['action_view']!r}; known: {', '.join(get_args(ActionView))}")
         points = len(data["accuracy"]) * sum(len(spec.clock(spec.unit(u).clock).freqs_hz) for u, _ in spec.placements)
-        if len(data["latency_s"]) != points or min(numbers[:2]) <= 0 or min(data["latency_s"]) <= 0:
+        if min(numbers[:2]) <= 0:
+            raise InputError("codec: frame_s and frame_j must be above 0")
+        if len(data["latency_s"]) != points or min(data["latency_s"]) <= 0:
             raise InputError(f"codec: needs {points} positive latencies, one for each operating point")
         codec = cls.__new__(cls)
         codec._build(

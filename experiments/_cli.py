@@ -67,16 +67,21 @@ def parse(config: type[T], description: str, default: T | None = None) -> T:
 
 
 def _one_line(box: str) -> str:
-    """The message in tyro's framed error: what stands above its inner rule, without the frame."""
-    text: list[str] = []
+    """The message in tyro's framed error: what stands above its inner rule, without the frame.
+
+    In ASCII there is no frame, and a title stands above a rule of its own.
+    """
+    parts: list[list[str]] = [[]]
     for line in box.splitlines():
         inner = line.strip().strip("│|").strip()
         if not inner or inner[0] in "╭╰+":
             continue
         if set(inner) <= set("─-"):
-            break
-        text.append(inner)
-    complaint = " ".join(text).rstrip(".:")
+            parts.append([])
+        else:
+            parts[-1].append(inner)
+    framed = box.lstrip()[:1] in "╭+"
+    complaint = " ".join(parts[0 if framed or len(parts) < 2 else 1]).rstrip(".:")
     if found := _NO_NUMBER.fullmatch(complaint):
         flag, why, value = found.groups()
         return f"{flag}, value {value!r}: not a {'whole ' if 'int' in why else ''}number"

@@ -80,9 +80,10 @@ class Remote:
 
     def state(self, pid: str) -> str:
         """The script that says `done STATUS`, `flying` or `gone`."""
+        # its status last: a flight that ended a moment ago has left one
         return (
-            f"cd {FOLDER} && if test -f out/status; then echo done $(cat out/status); "
-            f"elif kill -0 {pid} 2>/dev/null; then echo flying; else echo gone; fi"
+            f"cd {FOLDER} && if kill -0 {pid} 2>/dev/null; then now=flying; else now=gone; fi; "
+            "if test -f out/status; then echo done $(cat out/status); else echo $now; fi"
         )
 
     def fly(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
 import pytest
+
+# No time limit for an example, which a busy machine would break, and the same examples each time
+hypothesis.settings.register_profile("powerband", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("powerband")
 
 # A job that a shell starts in the background ignores Ctrl-C, and so would every command that a test starts.
 # A handler of our own is reset to the default in them.

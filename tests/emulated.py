@@ -33,6 +33,11 @@ def settings(root: Path) -> dict[str, str]:
     return {str(p.relative_to(root)): p.read_text() for p in files}
 
 
+def limits(root: Path) -> dict[str, str]:
+    """Those that a controller sets, but for a clock's speed, which a governor has chosen."""
+    return {k: v for k, v in settings(root).items() if k.endswith(("governor", "min_freq", "max_freq", "enable"))}
+
+
 def full_speed(spec: BoardSpec) -> Knobs:
     """Two big cores, all clocks at their highest."""
     big = spec.big_unit

@@ -1,14 +1,10 @@
-"""A machine with a few settings, what a controller changes of them, and its hold: for tests of what is left behind."""
+"""A machine with a few settings, and what a controller changes of them: for tests of what is left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from hw.real.state import BOOT_ID, Hold
-from hw.real.sysfs import Sysfs
+from hw.real.state import Hold
 
 POLICY = "sys/devices/system/cpu/cpufreq/policy0"
 GPU = "sys/class/devfreq/gpu"
@@ -37,20 +33,6 @@ def put(root: Path, files: dict[str, str]) -> None:
 
 def shown(root: Path) -> dict[str, str]:
     return {path: (root / path).read_text().strip() for path in FILES}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    put(tmp_path, FILES)
-    put(tmp_path, {BOOT_ID: "boot-1"})
-    return tmp_path
-
-
-@pytest.fixture
-def hold(root: Path) -> Iterator[Hold]:
-    hold = Hold(Sysfs(root), "xu3")
-    yield hold
-    hold.release()
 
 
 def take(hold: Hold, root: Path) -> None:

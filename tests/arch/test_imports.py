@@ -133,13 +133,33 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
         assert len(tree.body) == 1, f"{path.relative_to(ROOT)} is more than its docstring"
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_pickle(path: Path) -> None:
+def imported(path: Path) -> set[str]:
+    """Every module that a file names in an import, wherever in it."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        else:
-            continue
-        assert not {"pickle", "cloudpickle", "dill", "marshal", "shelve"} & set(names), f"{path} imports {names}"
+            module = node.module or ""
+            # `from experiments import _cli` names a module too
+            found |= {f"{module}.{alias.name}" for alias in node.names} if module in PACKAGES else {module}
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_pickle(path: Path) -> None:
+    names = imported(path) & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+    assert not names, f"{path} imports {names}"
+
+
+def test_the_boards_import_numpy_alone() -> None:
+    """And what burns on a GPU, in a process of its own, ncnn."""
+    for path in (p for p in sources() if p.is_relative_to(ROOT / "hw")):
+        others = {name.partition(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"hw", "numpy"}
+        assert others == ({"ncnn"} if path.name == "gpuburner.py" else set()), path
+
+
+def test_commands_share_modules_and_not_each_other() -> None:
+    for path in (p for p in sources() if p.is_relative_to(ROOT / "experiments")):
+        siblings = {name for name in imported(path) if name.startswith("experiments.")}
+        assert all(name.startswith("experiments._") for name in siblings), f"{path}: {siblings}"

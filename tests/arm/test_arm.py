@@ -22,6 +22,7 @@ from hw.real.state import state_file
 from tests.arm.conftest import Machine
 from tests.arm.tree import Arch, ncnn_version
 from tests.e2e.deploying import rows
+from tests.emulated import limits
 
 pytestmark = pytest.mark.arm
 
@@ -32,12 +33,6 @@ LOGITS = 2e-5  # of the largest logit; 5e-6 was measured
 LADDERS = ("digits", "alexnet-group", "resnet20-uniform")
 
 Tell = Callable[[str], None]
-
-
-def settings(root: Path) -> dict[str, str]:
-    """What a controller sets on a board with these files, but for the speeds that a governor has chosen."""
-    kinds = ("*_governor", "governor", "*min_freq", "*max_freq", "*enable")
-    return {str(path.relative_to(root)): path.read_text() for kind in kinds for path in root.glob(f"sys/**/{kind}")}
 
 
 def frames_of(ladder: str, machine: Machine) -> NDArray[np.uint8]:
@@ -86,22 +81,22 @@ def tree(arch: Arch) -> Iterator[Path]:
 
 
 def test_a_flight_leaves_the_board_as_it_was(arm: Machine, tree: Path) -> None:
-    before = settings(tree)
+    before = limits(tree)
     arm.fly("--backend", "emulated", "--root", tree, "--intervals", 5)
-    assert settings(tree) == before
+    assert limits(tree) == before
     assert not state_file(tree).exists()
 
 
 def test_a_killed_flight_does_too(arm: Machine, arch: Arch, tree: Path, tell: Tell) -> None:
     """Its supervisor, which is emulated as well, puts the board back."""
-    before = settings(tree)
+    before = limits(tree)
     flight = (*arm.flight, "--backend", "emulated", "--root", tree, "--intervals", 400)
     flying = arm.start("-m", "experiments.deploy_policy", *flight)
     try:
         assert flying.stdout is not None
         said = [flying.stdout.readline() for _ in range(3)]
         assert " | missed " in said[-1], flying.communicate()[1]
-        assert settings(tree) != before
+        assert limits(tree) != before
         assert state_file(tree).exists()
         flying.kill()
         killed_s = time.monotonic()
@@ -111,7 +106,7 @@ def test_a_killed_flight_does_too(arm: Machine, arch: Arch, tree: Path, tell: Te
         flying.kill()
         flying.communicate()
     assert f"is gone; {arch.board} was put back" in errors, errors
-    assert settings(tree) == before
+    assert limits(tree) == before
     assert not state_file(tree).exists()
     tell(f"put back {took_s:.2f} s after a kill {FUNCTIONAL}")
 

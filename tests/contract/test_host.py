@@ -11,7 +11,7 @@ import pytest
 
 from hw.catalog import open_board
 from hw.check import check_spec, check_telemetry
-from hw.errors import BoardError, InputError, Missing, Refused
+from hw.errors import InputError, Missing, Refused
 from hw.modelled import model_profile
 from hw.profile import save_profile
 from hw.real.host import HostBoard, open_host
@@ -22,6 +22,7 @@ from hw.real.quota import QuotaClock
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
 from hw.types import Demand, Knobs, Load
+from tests.here import need_quota, need_state_folder
 from tests.hostprofile import profile_of
 
 CPUS = sorted(os.sched_getaffinity(0))
@@ -106,10 +107,9 @@ def test_a_flight_calls_full_speed_as_its_board_file_does(folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["quota", "fixed"])
 def test_a_flight_has_the_clock_that_was_measured(folder: Path, kind: str) -> None:
     """Also where another one is there, which this machine would have by itself."""
-    try:
-        (folder / "host.toml").write_text(host_text(Sysfs("/"), clock=kind))
-    except BoardError as error:
-        pytest.skip(str(error))
+    if kind == "quota":
+        need_quota()
+    (folder / "host.toml").write_text(host_text(Sysfs("/"), clock=kind))
     save_profile(profile_of("host", folder / "host.toml", "missing"), folder / "host-x.csv")
     board = open_board("host", profile=folder / "host-x.csv", backend="real")
     board.close()
@@ -167,11 +167,10 @@ def flown(board: HostBoard, freqs_hz: tuple[float, ...]) -> None:
             board.reset()
             break
         except Refused as error:
-            if "another controller" in str(error) and time.monotonic() < end_s:
-                time.sleep(0.2)  # another test flies this machine
-                continue
-            board.close()
-            pytest.skip(str(error))
+            if "another controller" not in str(error) or time.monotonic() > end_s:
+                board.close()
+                raise
+            time.sleep(0.2)  # another test flies this machine
     try:
         for k, freq_hz in enumerate(freqs_hz):
             if k == 1:
@@ -182,9 +181,7 @@ def flown(board: HostBoard, freqs_hz: tuple[float, ...]) -> None:
             assert telemetry.granted == telemetry.asked == knobs and telemetry.frames > 0
             assert telemetry.energy_j is not None and telemetry.energy_j["cpu"] > 0.0
             used = telemetry.utilisation["cpu"]
-        for _ in range(
-            40
-        ):  # the kernel counts in ticks of 10 ms, and others may want the core: not every interval has one
+        for _ in range(40):  # the kernel counts in ticks of 10 ms, and others may want the core: some show none
             if used > 0.0:
                 break
             used = board.step(knobs, DEMAND).utilisation["cpu"]
@@ -196,22 +193,17 @@ def flown(board: HostBoard, freqs_hz: tuple[float, ...]) -> None:
 
 
 def test_a_flight_without_a_clock(folder: Path) -> None:
+    need_state_folder()
     board = open_host(folder / "host-x.csv")
-    if board.record["meter"] != "modelled by the board file's power law, not measured":
-        board.close()
-        pytest.skip("this machine has a meter")
+    assert board.record["meter"] == "modelled by the board file's power law, not measured"
     check_spec(board.spec, board.profile)
     flown(board, board.spec.clocks[0].freqs_hz * 2)
 
 
 def test_a_flight_on_a_quota(tmp_path: Path) -> None:
-    try:
-        clock = QuotaClock(Sysfs("/"), 1e9)
-        clock.take(0.0, 1e9)
-        clock.restore({})
-        model = host_model(Sysfs("/"), clock="quota")
-    except BoardError as error:
-        pytest.skip(str(error))
+    need_state_folder()
+    need_quota()
+    model = host_model(Sysfs("/"), clock="quota")
     assert model.real is not None
     profile = replace(profile_of("host", _file(tmp_path, "quota"), "modelled"), points=())
     board = HostBoard(model, profile, plan=WorkPlan(ladder="digits", rounds=(50, 500)), power_model=True)

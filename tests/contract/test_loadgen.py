@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from hw.errors import Flaky, Refused
-from hw.real.burner import _Copier, turn
+from hw.real.burner import COPY_BYTES, TURN_S, _Copier, turn
 from hw.real.loadgen import STRESS_NG, ProcessLoad
 from hw.types import Load
+from tests.processes import descendants, gone, until, worked_s, works
 
 ROOT = Path(__file__).resolve().parents[2]
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
@@ -23,49 +26,14 @@ HAVE_STRESS_NG = shutil.which(STRESS_NG) is not None
 BOTH = [False, pytest.param(True, marks=pytest.mark.skipif(not HAVE_STRESS_NG, reason="stress-ng is not installed"))]
 
 
-def descendants(pid: int | None = None) -> set[int]:
-    """Every process that this one started, and those started by them."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    found = {pid or os.getpid()}
-    while more := {child for child, parent in parents.items() if parent in found and child not in found}:
-        found |= more
-    return found - {pid or os.getpid()}
-
-
-def worked_s(pids: set[int]) -> float:
-    ticks = 0
+def stressed(pids: Iterable[int]) -> bool:
+    """Whether one of these processes is stress-ng itself, not only the one that starts it."""
+    found = False
     for pid in pids:
-        try:
-            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(words[11]) + int(words[12])
-        except OSError:
-            continue
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def works(before: set[int], seconds: float) -> bool:
-    """Whether descendants come to work as long as that; on a busy machine they start, and get a core, late."""
-    end_s = time.monotonic() + 60.0
-    while worked_s(descendants() - before) < seconds:
-        if time.monotonic() > end_s:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def gone(pids: set[int], seconds: float = 10.0) -> bool:
-    end_s = time.monotonic() + seconds
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        if time.monotonic() > end_s:
-            return False
-        time.sleep(0.02)
-    return True
+        with contextlib.suppress(OSError):  # it has just ended
+            program = Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]
+            found |= Path(program).name.startswith(STRESS_NG)
+    return found
 
 
 @pytest.mark.parametrize("stress_ng", BOTH)
@@ -73,10 +41,10 @@ def test_load_comes_and_goes(stress_ng: bool) -> None:
     before = descendants()
     load = ProcessLoad({"cpu": CPUS}, stress_ng=stress_ng)
     try:
-        load.set(Load(busy={"cpu": 1.0}, mem_gbps=0.2))
-        assert works(before, 0.2)
-        pids = descendants() - before
-        assert pids and all(os.sched_getaffinity(pid) <= set(CPUS) for pid in pids if Path(f"/proc/{pid}").exists())
+        # a core that moves memory is always a burner's
+        load.set(Load(busy={"cpu": 1.0}, mem_gbps=0.0 if stress_ng else 0.2))
+        works(before, 0.2)
+        assert stressed(descendants() - before) == stress_ng
         load.set(Load(busy={"cpu": 0.0}))
         time.sleep(0.4)
         pids = descendants() - before
@@ -86,26 +54,44 @@ def test_load_comes_and_goes(stress_ng: bool) -> None:
     finally:
         load.close()
     load.close()
-    assert gone(pids) and not descendants() - before
+    gone(pids)
+    assert not descendants() - before
     with pytest.raises(Refused, match="closed"):
         load.set(Load(busy={}))
+
+
+@pytest.mark.skipif(len(CPUS) < 2, reason="a process may run on this machine's one core only")
+@pytest.mark.parametrize("stress_ng", BOTH)
+def test_load_stays_on_the_cores_of_its_unit(stress_ng: bool) -> None:
+    before = descendants()
+    load = ProcessLoad({"cpu": CPUS[-1:]}, stress_ng=stress_ng)
+    try:
+        load.set(Load(busy={"cpu": 1.0}))
+        # more than it takes to start a process
+        until(lambda: any(worked_s([pid]) > 0.5 for pid in descendants() - before))
+        at_work = [pid for pid in descendants() - before if worked_s([pid]) > 0.4]
+        assert all(os.sched_getaffinity(pid) == {CPUS[-1]} for pid in at_work)
+    finally:
+        load.close()
 
 
 def test_a_share_of_a_core() -> None:
     before = descendants()
     load = ProcessLoad({"cpu": CPUS})
+    shares: list[float] = []
     try:
         load.set(Load(busy={"cpu": 0.3}))
-        time.sleep(0.2)
+        works(before, 0.1)
         pids = descendants() - before
         assert len(pids) == 1  # whatever is installed
-        start_s, begun_s = worked_s(pids), time.monotonic()
-        time.sleep(1.0)
-        share = (worked_s(pids) - start_s) / (time.monotonic() - begun_s)
-        assert share < 0.4
-        assert works(before, 0.1)
+        while len(shares) < 60 and not (shares and 0.2 < shares[-1] < 0.4):  # until others left it its share
+            start_s, begun_s = worked_s(pids), time.monotonic()
+            time.sleep(1.0)
+            shares.append((worked_s(pids) - start_s) / (time.monotonic() - begun_s))
     finally:
         load.close()
+    assert 0.2 < shares[-1] < 0.4, shares
+    assert max(shares) < 0.4, "never more than was asked"
 
 
 def test_a_turn_of_a_burner() -> None:
@@ -118,19 +104,41 @@ def test_a_turn_of_a_burner() -> None:
     assert turn(0.0, 1e6, copier, 0.0) <= 1e9  # what cannot be had is forgotten
 
 
+def test_as_much_memory_is_moved_as_was_asked() -> None:
+    class Counted(_Copier):
+        moved = 0
+
+        def copy(self) -> int:
+            there = self._place
+            done = super().copy()
+            assert self._to[there : self._place or None] == self._from[there : self._place or None]
+            self.moved += done
+            return done
+
+    copier, owed = Counted(), 0.0
+    for _ in range(50):
+        owed = turn(0.0, 0.1, copier, owed)
+    wanted = 0.1e9 * 50 * TURN_S
+    assert copier.moved + owed == pytest.approx(wanted)
+    assert -2 * COPY_BYTES <= owed <= 0.1 * wanted  # a busy machine may owe a little
+
+
 @pytest.mark.parametrize("stress_ng", BOTH)
 def test_nothing_is_left_after_a_kill(stress_ng: bool) -> None:
     code = (
         "import time\nfrom hw.real.loadgen import ProcessLoad\nfrom hw.types import Load\n"
         f"load = ProcessLoad({{'cpu': {CPUS}}}, stress_ng={stress_ng})\n"
-        "load.set(Load(busy={'cpu': 1.2}, mem_gbps=0.1))\ntime.sleep(0.4)\nprint('on', flush=True)\ntime.sleep(60)"
+        f"load.set(Load(busy={{'cpu': 1.2}}, mem_gbps={0.0 if stress_ng else 0.1}))\nprint('on', flush=True)\n"
+        "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"on\n"
+        works(set(), 0.4, process.pid)
+        until(lambda: stressed(descendants(process.pid)) == stress_ng)
         pids = descendants(process.pid)
         assert len(pids) >= 2
         os.kill(process.pid, signal.SIGKILL)
-        assert gone(pids)
+        gone(pids)
 
 
 def test_what_cannot_be() -> None:

@@ -12,9 +12,7 @@ from hw.real.clocks import Cpufreq
 from hw.real.settings import put_back
 from hw.real.state import Hold, load_state, state_file
 from hw.real.sysfs import Sysfs
-from tests.machine import CHANGED, FILES, GPU, POLICY, hold, put, root, shown
-
-__all__ = ["hold", "root"]  # fixtures
+from tests.machine import CHANGED, FILES, GPU, POLICY, put, shown
 
 
 class Kernel(Sysfs):

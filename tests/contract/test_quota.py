@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from hw.errors import BoardError, Flaky, Missing, Refused
+from hw.errors import Flaky, Missing, Refused
 from hw.real import cgroup, guard, quota
 from hw.real.cgroup import CGROUP, remove_left
 from hw.real.quota import PERIOD_S, QuotaClock
 from hw.real.sysfs import Sysfs
+from tests.here import need_quota
+from tests.processes import until, worked_s
 
 ROOT = Path(__file__).resolve().parents[2]
 V1_FILES = {"cgroup.procs": "", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1", "cpu.shares": "1024"}
@@ -149,12 +151,10 @@ def test_a_machine_without_cgroups(tmp_path: Path) -> None:
 
 @pytest.fixture
 def clock() -> QuotaClock:
-    """This machine's, or why not."""
-    try:
-        found = QuotaClock(Sysfs("/"), 1e9)
-        found.take(0.0, 1e9)
-    except BoardError as error:
-        pytest.skip(str(error))
+    """This machine's, taken."""
+    need_quota()
+    found = QuotaClock(Sysfs("/"), 1e9)
+    found.take(0.0, 1e9)
     return found
 
 
@@ -179,10 +179,9 @@ def test_it_slows_a_process_here(clock: QuotaClock) -> None:
             process.stdout.readline()
             clock.adopt(process.pid)
             assert clock.set(clock.freqs_hz[0]) == pytest.approx(2e8)
-            ticks = [_ticks(process.pid)]
-            begun_s = time.monotonic()
+            start_s, begun_s = worked_s([process.pid]), time.monotonic()
             time.sleep(1.0)
-            share = (_ticks(process.pid) - ticks[0]) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - begun_s)
+            share = (worked_s([process.pid]) - start_s) / (time.monotonic() - begun_s)
             assert 0.05 < share < 0.35  # a fifth of a core
             group = Path("/") / clock.record()["path"]
             clock.restore({})
@@ -204,12 +203,4 @@ def test_the_group_goes_after_a_kill(clock: QuotaClock) -> None:
         group = Path("/") / process.stdout.readline().strip()
         assert group.exists()
         os.kill(process.pid, signal.SIGKILL)
-    end_s = time.monotonic() + 10.0
-    while group.exists() and time.monotonic() < end_s:
-        time.sleep(0.02)
-    assert not group.exists()
-
-
-def _ticks(pid: int) -> int:
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(words[11]) + int(words[12])
+    until(lambda: not group.exists(), 10.0)

@@ -16,9 +16,7 @@ from hw.errors import Flaky, InputError, Refused
 from hw.real.lock import FOLDER, LOCK, Lock
 from hw.real.state import BOOT_ID, Hold, load_state, rescue, restore, state_file
 from hw.real.sysfs import Sysfs
-from tests.machine import CHANGED, FILES, POLICY, hold, put, root, shown, take
-
-__all__ = ["hold", "root"]  # fixtures
+from tests.machine import CHANGED, FILES, POLICY, put, shown, take
 
 
 def is_free(root: Path) -> bool:

@@ -40,6 +40,7 @@ from hw.real.lock import FOLDER
 from hw.real.state import BOOT_ID, Hold, rescue, state_file
 from hw.real.sysfs import Sysfs
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
+from tests.processes import until
 
 GOVERNOR = "sys/governor"
 DEMAND = Demand(rate_hz=20.0, deadline_s=0.1, accuracy_min=0.6, energy_budget_j=1.0, goal="min_energy")
@@ -252,15 +253,6 @@ def governor(root: Path) -> str:
     return (root / GOVERNOR).read_text().strip()
 
 
-def until(what: Callable[[], bool], limit_s: float = 20.0) -> float:
-    """Seconds until it is so."""
-    began_s = time.monotonic()
-    while not what():
-        assert time.monotonic() < began_s + limit_s
-        time.sleep(0.002)
-    return time.monotonic() - began_s
-
-
 def back(root: Path) -> bool:
     return governor(root) == "ondemand" and not state_file(root).exists()
 
@@ -364,7 +356,7 @@ def test_who_waits_for_a_core_is_not_silent() -> None:
     spinning = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(2)]
     try:
         pids = [process.pid for process in spinning]
-        until(lambda: _starved_s(pids) > 0.2, 60.0)
+        until(lambda: _starved_s(pids) > 0.2)
         assert _starved_s([]) == 0.0
     finally:
         for process in spinning:

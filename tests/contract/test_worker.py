@@ -24,6 +24,7 @@ from hw.real import worker as worker_module
 from hw.real.worker import ProcessWorker
 from hw.real.workplan import WorkPlan, busy_loop, input_shape, load_plan, network, save_plan, work_seconds
 from hw.types import Demand
+from tests.processes import gone, until
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ZOO / "digits"
@@ -32,15 +33,6 @@ CPU = min(os.sched_getaffinity(0))
 
 def demand(rate_hz: float, deadline_s: float = math.inf) -> Demand:
     return Demand(rate_hz=rate_hz, deadline_s=deadline_s, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
-
-
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
-    end_s = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end_s:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture
@@ -65,7 +57,7 @@ def test_frames_arrive_on_the_demands_clock(busy: ProcessWorker) -> None:
 
 def test_frames_of_before_a_pause_count_nowhere(busy: ProcessWorker) -> None:
     busy.set(2, (CPU,), 1)
-    assert until(lambda: busy.serve(demand(200.0), 0.2).served > 0)  # 20 ms a frame: a queue grows
+    until(lambda: busy.serve(demand(200.0), 0.2).served > 0)  # 20 ms a frame: a queue grows
     busy.pause()
     time.sleep(0.1)
     began_s = time.monotonic()
@@ -86,7 +78,7 @@ def test_the_rung_changes_without_a_restart(busy: ProcessWorker) -> None:
     for rung in (1, 2):
         busy.set(rung, (CPU,), 1)
         busy.serve(demand(math.inf), 0.2)
-        assert until(lambda: busy.serve(demand(math.inf), 0.5).served > 0)
+        until(lambda: busy.serve(demand(math.inf), 0.5).served > 0)
         means.append(np.median([f["service_s"] for f in busy.frames]))
         assert {f["rung"] for f in busy.frames} == {rung}
     assert busy.pids == pids
@@ -136,7 +128,7 @@ def test_it_can_be_killed_and_starts_again(busy: ProcessWorker) -> None:
     os.kill(old, signal.SIGKILL)
     with pytest.raises(Flaky, match=r"^the worker died \(signal 9\)$"):
         busy.serve(demand(20.0), 1.0)
-    assert until(lambda: busy.serve(demand(50.0), 0.4).frames > 0)
+    until(lambda: busy.serve(demand(50.0), 0.4).frames > 0)
     assert busy.pids[0] != old and busy.rounds == rounds
     assert os.sched_getaffinity(busy.pids[0]) == {CPU} and busy.frames[0]["rung"] == 2
 
@@ -150,8 +142,8 @@ def test_one_that_hangs_is_ended(busy: ProcessWorker, monkeypatch: pytest.Monkey
     busy.serve(demand(50.0), 0.1)
     with pytest.raises(Flaky, match="has said nothing"):
         busy.serve(demand(50.0), 0.6)
-    assert until(lambda: not Path(f"/proc/{old}").exists())
-    assert until(lambda: busy.serve(demand(50.0), 0.4).served > 0)
+    gone([old])
+    until(lambda: busy.serve(demand(50.0), 0.4).served > 0)
 
 
 def test_what_cannot_be(busy: ProcessWorker) -> None:
@@ -218,13 +210,13 @@ def test_a_frame_of_many_pictures(labelled: Path) -> None:
         os.kill(pids[1], signal.SIGKILL)
         died = worker.serve(demand(math.inf), 0.4)
         assert died.missed >= 1 and died.served >= 0
-        assert until(lambda: worker.serve(demand(math.inf), 0.3).missed == 0)  # with a new helper
+        until(lambda: worker.serve(demand(math.inf), 0.3).missed == 0)  # with a new helper
         worker.set(4, (CPU,), 1)
-        assert until(lambda: worker.serve(demand(math.inf), 0.3).served > 0)
+        until(lambda: worker.serve(demand(math.inf), 0.3).served > 0)
         pids = worker.pids
     finally:
         worker.close()
-    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    gone(pids)
 
 
 def test_nothing_is_left_after_a_kill() -> None:
@@ -238,7 +230,7 @@ def test_nothing_is_left_after_a_kill() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     pids = done.stdout.split()
     assert len(pids) == 3, done.stderr
-    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    gone(pids)
 
 
 def test_a_plan_starts_the_same_again(tmp_path: Path) -> None:

@@ -9,17 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from hw.boardfile import load_board
 from hw.profile import profile_path
-from tests.e2e.refusing import refused
+from tests.e2e.refusing import refused, run_inside
+from tests.processes import until
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 # of DESIGN, written out: a renamed field must not rename a column unseen
@@ -183,9 +181,9 @@ def test_ctrl_c_in_flight_keeps_the_telemetry(trained: tuple[Path, Done], tmp_pa
 
 
 def test_ctrl_c_in_training_saves_and_says_where(tmp_path: Path) -> None:
-    words = command("train_agent.py", "--board", "xu3", "--out", "out", "--steps", 10**9)
+    words = command("train_agent.py", "--board", "xu3", "--algo", "dqn", "--out", "out", "--steps", 10**9)
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
-        wait_for(lambda: lines_in(tmp_path / "out/tensorboard/progress.csv") >= 2, training)
+        until(lambda: lines_in(tmp_path / "out/tensorboard/progress.csv") >= 2, 400.0, training)
         training.send_signal(signal.SIGINT)
         _, said = training.communicate(timeout=180)
     assert training.returncode == 130, said
@@ -205,7 +203,7 @@ def test_ctrl_c_in_a_comparison_ends_every_process(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     ) as comparing:
-        wait_for(lambda: any(tmp_path.glob("out/telemetry/*.csv")), comparing)
+        until(lambda: any(tmp_path.glob("out/telemetry/*.csv")), 400.0, comparing)
         os.killpg(comparing.pid, signal.SIGINT)  # as a terminal does: to the whole group
         shown, said = comparing.communicate(timeout=180)
     assert comparing.returncode == 130 and shown == ""
@@ -216,13 +214,6 @@ def test_ctrl_c_in_a_comparison_ends_every_process(tmp_path: Path) -> None:
 
 def lines_in(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[Any], limit_s: float = 400.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert process.poll() is None and time.monotonic() < end_s
-        time.sleep(0.05)
 
 
 def edit(text: str, line: int, column: str, value: str) -> str:
@@ -250,7 +241,7 @@ def edit(text: str, line: int, column: str, value: str) -> str:
 )
 def test_bad_scenarios(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
     (tmp_path / "s.csv").write_text(text)
-    refused(run(tmp_path, "compare.py", "--board", "xu3", "--scenarios", "s.csv", "--out", "out"), *words)
+    refused(run_inside(tmp_path, "compare.py", "--board", "xu3", "--scenarios", "s.csv", "--out", "out"), *words)
     assert [p.name for p in tmp_path.iterdir()] == ["s.csv"]
 
 
@@ -269,7 +260,7 @@ def test_bad_profiles(tmp_path: Path, fault: str) -> None:
     else:
         del lines[20]
     (tmp_path / "p.csv").write_text("".join(lines))
-    refused(run(tmp_path, "compare.py", "--board", "xu3", "--profile", "p.csv", "--out", "out"), *words)
+    refused(run_inside(tmp_path, "compare.py", "--board", "xu3", "--profile", "p.csv", "--out", "out"), *words)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "p.toml"]
 
 
@@ -290,8 +281,8 @@ def test_bad_policies(trained: tuple[Path, Done], tmp_path: Path, fault: str) ->
         words = "pickle"
     left = [p.name for p in tmp_path.iterdir()]
     fly = ("--policy", "p.npz", "--board", "xu3", "--telemetry", "t.csv")
-    refused(run(tmp_path, "deploy_policy.py", *fly), "p.npz", words)
-    refused(run(tmp_path, "compare.py", "--board", "xu3", "--controllers", "p.npz", "--out", "out"), words)
+    refused(run_inside(tmp_path, "deploy_policy.py", *fly), "p.npz", words)
+    refused(run_inside(tmp_path, "compare.py", "--board", "xu3", "--controllers", "p.npz", "--out", "out"), words)
     assert [p.name for p in tmp_path.iterdir()] == left
 
 
@@ -323,8 +314,23 @@ def test_bad_policies(trained: tuple[Path, Done], tmp_path: Path, fault: str) ->
 )
 def test_bad_arguments(tmp_path: Path, script: str, arguments: str, words: tuple[str, ...]) -> None:
     (tmp_path / "file").write_text("in the way\n")
-    refused(run(tmp_path, script, *arguments.split()), *words)
+    refused(run_inside(tmp_path, script, *arguments.split()), *words)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--bogus", "Unrecognized options: --bogus;"),
+        ("--seeds 3.5", "--seeds, value '3.5': not a whole number;"),
+        ("--backend none", "'none'"),
+    ],
+)
+def test_bad_arguments_where_only_ascii_is_shown(tmp_path: Path, words: str, said: str) -> None:
+    """Tyro has another layout then."""
+    arguments = ("--board", "xu3", "--out", "out", *words.split())
+    for encoding in ("utf-8", "ascii"):
+        refused(run_inside(tmp_path, "compare.py", *arguments, encoding=encoding), said)
 
 
 def test_a_run_is_never_overwritten(trained: tuple[Path, Done]) -> None:

@@ -20,6 +20,8 @@ from hw.real.emulated import Emulation
 from hw.real.state import BOOT_ID, state_file
 from tests.e2e.deploying import policy_of, rows, run, words
 from tests.e2e.refusing import refused
+from tests.emulated import limits
+from tests.processes import until
 
 BOARDS = ("xu3", "jetson_nano")
 BAR_S = 1.0
@@ -46,25 +48,18 @@ def boards() -> Iterator[Callable[[str], Emulation]]:
         emulation.close()
 
 
-def settings(root: Path) -> dict[str, str]:
-    """Every setting of a tree; a clock's speed is its governor's."""
-    names = ("governor", "min_freq", "max_freq", "enable")
-    files = [p for p in sorted((root / "sys").rglob("*")) if p.name.endswith(names) and not p.name.startswith(".")]
-    return {str(p.relative_to(root)): p.read_text() for p in files}
-
-
 def cooled(emulation: Emulation) -> dict[str, str]:
     """Its settings, now that it is cool: while it is hot the kernel shows lower limits than were set."""
     emulation.ask("reset", seed=0)
-    return settings(emulation.root)
+    return limits(emulation.root)
 
 
 def but_for_heat(now: Mapping[str, str], before: Mapping[str, str]) -> bool:
     """Whether settings are the same, apart from limits that show less."""
-    limits = {path for path in before if path.endswith("_freq")}
-    others = now.keys() == before.keys() and all(now[path] == before[path] for path in before.keys() - limits)
+    freqs = {path for path in before if path.endswith("_freq")}
+    others = now.keys() == before.keys() and all(now[path] == before[path] for path in before.keys() - freqs)
     # empty while the emulator rewrites it
-    return others and all(now[path] and int(now[path]) <= int(before[path]) for path in limits)
+    return others and all(now[path] and int(now[path]) <= int(before[path]) for path in freqs)
 
 
 def processes(root: Path) -> dict[int, str]:
@@ -83,13 +78,6 @@ def processes(root: Path) -> dict[int, str]:
 
 def supervisor_of(root: Path) -> int:
     return next(pid for pid, line in processes(root).items() if "agents.supervisor" in line)
-
-
-def until(what: Callable[[], bool], limit_s: float = 15.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < end_s, "this hangs"
-        time.sleep(0.002)
 
 
 def _rows_so_far(path: Path) -> int:
@@ -150,7 +138,7 @@ KINDS = ("sensor_gone", "sensor_frozen", "sensor_garbage", "sensor_nan", "clock_
 def fault_run(emulation: Emulation, board: str, fault: Fault, seed: int, tmp_path: Path) -> float:
     """One flight with a fault in it; seconds from the fault (or the last row) to the tree as it was."""
     root, telemetry = emulation.root, tmp_path / "t.csv"
-    before = settings(root)
+    before = limits(root)
     policy = policy_of(board, seed, tmp_path / "policy.npz")
     flight = words("--policy", policy, "--board", board, "--backend", "emulated", "--root", root, "--seed", seed)
     flight += ["--telemetry", str(telemetry), *(() if fault.more else ("--intervals", str(INTERVALS)))]
@@ -161,11 +149,11 @@ def fault_run(emulation: Emulation, board: str, fault: Fault, seed: int, tmp_pat
         flown = 1 + seed % 3
         until(lambda: _rows_so_far(telemetry) > flown or flying.poll() is not None)
         assert _rows_so_far(telemetry) > flown, flying.communicate()[1]
-        assert settings(root) != before or fault.more
+        assert limits(root) != before or fault.more
         had = telemetry.read_bytes()
         fault.inject(emulation, flying, telemetry)
         injected_s = time.time()
-        until(lambda: but_for_heat(settings(root), before) and not state_file(root).exists())
+        until(lambda: but_for_heat(limits(root), before) and not state_file(root).exists())
         restored_s = time.time()
         _, said = flying.communicate(timeout=30)
     finally:
@@ -243,9 +231,9 @@ def kill_all(emulation: Emulation, flying: Popen) -> None:
 
 @pytest.mark.parametrize("how", ["--restore", "the next start"])
 def test_all_killed_and_the_board_is_put_back(xu3: Emulation, how: str) -> None:
-    before = settings(xu3.root)
+    before = limits(xu3.root)
     kill_all(xu3, in_flight(xu3))
-    assert settings(xu3.root) != before
+    assert limits(xu3.root) != before
     if how == "--restore":
         done = run("--restore", "--root", xu3.root)
         assert (done.returncode, done.stderr) == (0, "")
@@ -257,10 +245,10 @@ def test_all_killed_and_the_board_is_put_back(xu3: Emulation, how: str) -> None:
 
 
 def test_after_a_boot_nothing_is_put_back(xu3: Emulation) -> None:
-    before, boot_id = settings(xu3.root), xu3.root / BOOT_ID
+    before, boot_id = limits(xu3.root), xu3.root / BOOT_ID
     booted = boot_id.read_text()
     kill_all(xu3, in_flight(xu3))
-    left = settings(xu3.root)
+    left = limits(xu3.root)
     boot_id.write_text("another one\n")
     try:
         saved = state_file(xu3.root).read_text()
@@ -269,7 +257,7 @@ def test_after_a_boot_nothing_is_put_back(xu3: Emulation) -> None:
         boot_id.write_text(booted)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("xu3: nothing was put back: the machine was booted since ")
-    assert settings(xu3.root) == left != before
+    assert limits(xu3.root) == left != before
     state_file(xu3.root).write_text(saved)
     assert run("--restore", "--root", xu3.root).stdout.startswith("xu3: put back")
     assert cooled(xu3) == before
@@ -299,12 +287,12 @@ def test_a_second_controller_is_refused_and_changes_nothing(xu3: Emulation, tmp_
 
 
 def test_a_shadow_flight_sets_nothing(xu3: Emulation, tmp_path: Path) -> None:
-    before = settings(xu3.root)
+    before = limits(xu3.root)
     file = policy_of("xu3", 4, tmp_path / "policy.npz")
     more = ("--policy", file, "--shadow", "--intervals", 300, "--telemetry", tmp_path / "t.csv")
     flying = in_flight(xu3, *more)
     until(lambda: len(rows(tmp_path / "t.csv")) > 5)
-    assert but_for_heat(settings(xu3.root), before)
+    assert but_for_heat(limits(xu3.root), before)
     flying.terminate()
     flying.communicate(timeout=15)
     assert flying.returncode == -signal.SIGTERM
@@ -343,7 +331,7 @@ def test_a_killed_flight_on_an_emulator_of_its_own_leaves_nothing(tmp_path: Path
 def test_a_board_that_does_not_fit_is_one_line(
     xu3: Emulation, path: str, text: str | None, parts: tuple[str, ...]
 ) -> None:
-    file, before = xu3.root / path, settings(xu3.root)
+    file, before = xu3.root / path, limits(xu3.root)
     good = file.read_text()
     try:
         file.unlink()
@@ -352,7 +340,7 @@ def test_a_board_that_does_not_fit_is_one_line(
         refused(run(*on(xu3)), *parts)
     finally:
         file.write_text(good)
-    assert settings(xu3.root) == before
+    assert limits(xu3.root) == before
     assert not state_file(xu3.root).exists()
 
 

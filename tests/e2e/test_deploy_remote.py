@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from experiments._remote import FOLDER
-from tests.e2e.deploying import policy_of, rows, run
+from experiments import _remote
+from experiments._remote import FOLDER, KILLED_STATUS, TRIES, Remote
+from hw.errors import Flaky
+from tests.e2e.deploying import policy_of, rows, run, words
 from tests.e2e.refusing import refused
 
 SSH = """#!/bin/sh
@@ -157,3 +162,109 @@ def test_a_flight_under_way_there_is_left_alone(there: There) -> None:
     out.mkdir(parents=True)
     (out / "pid").write_text(f"{os.getpid()}\n")
     refused(far(), f"a flight is under way there (process {os.getpid()})")
+
+
+# -- following a flight: the one there is a script, for what it says and how it ends is all that comes back -----------
+
+SLEEPS = "echo flies; exec sleep 60"
+
+
+@pytest.fixture
+def flown(there: There, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], There]]:
+    """A machine whose flights are this script; what still runs of the last one is ended."""
+
+    def install(script: str) -> There:
+        there.add("python3", f'#!/bin/sh\ncase "$*" in *deploy_policy*) {script};; esac\n')
+        return there
+
+    monkeypatch.setattr(_remote, "POLL_S", 0.01)
+    yield install
+    with contextlib.suppress(OSError, ValueError):
+        os.killpg(group_of(there), signal.SIGKILL)
+
+
+def group_of(there: There) -> int:
+    """The process group of the flight there."""
+    return int((there.home / FOLDER / "out" / "pid").read_text())
+
+
+def follow(telemetry: Path) -> int:
+    """Fly there as the command does, in this process; its exit status."""
+    none = {"profile": None, "scenario": None, "fallback": None}
+    return Remote("me@board").fly(policy="ladder", board="xu3", telemetry=telemetry, options=[], **none)
+
+
+@pytest.mark.parametrize("status", [0, 3, 130])
+def test_the_status_of_a_flight_there_comes_through(
+    flown: Callable[[str], There], status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flown(f"echo flies; echo t_s >out/telemetry.csv; exit {status}")
+    assert follow(tmp_path / "t.csv") == status
+    assert capsys.readouterr().out.splitlines()[1:] == ["flies", f"brought here as {tmp_path / 't.csv'}"]
+    assert (tmp_path / "t.csv").read_text() == "t_s\n"
+
+
+def test_a_flight_that_is_killed_there_is_told(
+    flown: Callable[[str], There],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    there = flown(SLEEPS)
+
+    def sleep(seconds: float) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it is gone since the last look
+            os.killpg(group_of(there), signal.SIGKILL)
+
+    monkeypatch.setattr("experiments._remote.time.sleep", sleep)
+    assert follow(tmp_path / "t.csv") == KILLED_STATUS == 3
+    said = capsys.readouterr().err
+    assert said == "the flight on me@board was killed; its supervisor has put the board back\n"
+
+
+def test_a_flight_that_ends_while_it_is_looked_at_is_done(tmp_path: Path) -> None:
+    """Between the two looks of the script: at whether it runs, and at its status."""
+    ends = "kill() { echo 0 >out/status; return 1; }\n"
+    script = Remote("me@board").state("1").replace(FOLDER, str(tmp_path))
+    (tmp_path / "out").mkdir()
+    done = subprocess.run(["sh", "-c", ends + script], capture_output=True, text=True, check=True)
+    assert done.stdout == "done 0\n"
+
+
+@pytest.mark.parametrize("fails", [TRIES - 1, TRIES])
+def test_a_connection_may_fail_for_a_while(flown: Callable[[str], There], fails: int, tmp_path: Path) -> None:
+    there = flown("echo flies; exit 0")
+    # of what is asked while it flies
+    lost = f"""#!/bin/sh
+case "$4" in *now=flying*)
+  echo >>"$FAKE_HOME/asked"
+  test $(wc -l <"$FAKE_HOME/asked") -le {fails} && {{ echo "ssh: no route" >&2; exit 255; }};;
+esac
+"""
+    There(there.home, tmp_path / "here").add("ssh", lost + SSH.partition("\n")[2])
+    if fails < TRIES:
+        assert follow(tmp_path / "t.csv") == 0
+        return
+    with pytest.raises(Flaky, match=rf"ssh: no route; the flight there goes on, in {FOLDER}/out$"):
+        follow(tmp_path / "t.csv")
+    assert (there.home / "asked").read_text().count("\n") == TRIES
+
+
+def test_ctrl_c_ends_the_following_and_not_the_flight(flown: Callable[[str], There], tmp_path: Path) -> None:
+    there = flown(SLEEPS)
+    command = words("--policy", "ladder", "--board", "xu3", "--remote", "me@board")
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        for line in following.stdout:
+            if line == "flies\n":
+                break
+        following.send_signal(signal.SIGINT)
+        _, said = following.communicate(timeout=60)
+    group = group_of(there)
+    assert following.returncode == 130
+    assert said == (
+        f"the flight on me@board goes on; to end it: ssh me@board kill -- -{group}; telemetry so far in telemetry.csv\n"
+    )
+    os.killpg(group, 0)  # it is there

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -24,8 +23,9 @@ from hw.catalog import open_board
 from hw.errors import Flaky, InputError, Missing
 from hw.profile import load_profile, need_power, open_profile, save_profile
 from hw.profiletable import Key
-from hw.real.lock import FOLDER
+from hw.real.state import state_file
 from hw.types import Demand, Knobs, Profile, Telemetry
+from tests.here import need_state_folder
 from tests.vulkan import NO_DEVICE, NO_DRIVER
 
 SCRIPT = Path(profile_board.__file__)
@@ -54,21 +54,27 @@ def said_by(path: Path) -> bytes:
         return b""
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], Done]:
-    """A folder of a sweep that was killed after its first point and gone on with; that point; what was said."""
-    if not os.access("/run", os.W_OK):
-        pytest.skip(f"a board's state is kept in /{FOLDER}, which this user may not make")
-    cwd = tmp_path_factory.mktemp("profile")
-    journal = cwd / "out" / "samples.jsonl"
+def begun(cwd: Path, ended_by: signal.Signals) -> tuple[int, str]:
+    """Begin a sweep and end it after its first point; its exit status and what it said on stderr."""
+    need_state_folder()
     end_s = time.monotonic() + 60
     said = TAKEN
     while TAKEN in said and time.monotonic() < end_s:  # another test flies this machine
         with subprocess.Popen(command(*TINY, "--out", "out"), cwd=cwd, stderr=subprocess.PIPE, text=True) as process:
-            while len(lines(journal)) < 2 and time.monotonic() < end_s and process.poll() is None:
+            while len(lines(cwd / "out" / "samples.jsonl")) < 2 and time.monotonic() < end_s and process.poll() is None:
                 time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-            said = process.stderr.read() if process.stderr else ""
+            process.send_signal(ended_by)
+            _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], Done]:
+    """A folder of a sweep that was killed after its first point and gone on with; that point; what was said."""
+    cwd = tmp_path_factory.mktemp("profile")
+    journal = cwd / "out" / "samples.jsonl"
+    _, said = begun(cwd, signal.SIGKILL)
+    end_s = time.monotonic() + 60
     before = lines(journal)
     assert 2 <= len(before) <= 4, said
     with journal.open("a") as stream:
@@ -90,6 +96,19 @@ def test_a_killed_sweep_is_gone_on_with(swept: tuple[Path, list[str], Done]) -> 
     assert "Written: out/host-measured.csv" in done.stdout
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "done" and record["machine"]["clocks"]["cpu"]["driver"] == "none: one fixed step"
+
+
+def test_ctrl_c_keeps_what_was_measured_and_puts_the_machine_back(tmp_path: Path) -> None:
+    status, said = begun(tmp_path, signal.SIGINT)
+    kept = len(lines(tmp_path / "out" / "samples.jsonl")) - 1
+    assert 1 <= kept < 4
+    assert status == 130 and said.splitlines()[-2:] == [
+        f"{kept} of 4 measurements are kept; the same command goes on",
+        "interrupted",
+    ]
+    assert "Traceback" not in said
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+    assert not state_file("/").exists()
 
 
 def test_the_profile_is_one(swept: tuple[Path, list[str], Done]) -> None:

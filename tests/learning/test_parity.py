@@ -128,7 +128,7 @@ def test_same_seed_same_weights(algo: str) -> None:
 
 
 def test_interrupt_keeps_the_model() -> None:
-    config = small("ppo", steps=100_000)
+    config = small("ppo", steps=100_000, lessons=0)
     env: Any = make_sb3_env("xu3", None, n_envs=config.n_envs, seed=1)
 
     def stop(step: int, reward: float) -> None:

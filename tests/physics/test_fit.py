@@ -17,7 +17,7 @@ from hw.measured import Measurements
 from hw.simulated import fit_a57, fit_contention, fit_gpu, fit_heat, fit_power, fit_rest, physics
 from hw.simulated.fit import errors, fit_relative, folds, nnls
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 
 
 def measured(texts: dict[str, Any], numbers: dict[str, Any]) -> Measurements:

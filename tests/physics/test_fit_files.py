@@ -5,6 +5,7 @@ The measurements of real boards lie beside a developer's checkout, not in it; wi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 
 from experiments._fit_boardfile import board_files
-from experiments._fit_heat import HeatResult, fit_runs
-from experiments._fit_rail import A15, A57, GPU, RailResult, fit_rail
+from experiments._fit_heat import HeatResult
+from experiments._fit_rail import A15, RailResult
 from experiments._fit_result import Fitted
 from experiments._fit_target import TASKS, shipped_files
 from hw.boardfile import BOARDS, board_names, load_board
@@ -48,8 +49,9 @@ def only(fitted: list[Fitted]) -> Fitted:
     return part
 
 
+@functools.cache
 def fit(board: str, flag: str) -> list[Fitted]:
-    """All that the command fits to one of these files."""
+    """All that the command fits to one of these files; it takes seconds."""
     return [part for task in TASKS[board][flag] for part in task.fit(real(FILES[flag]), quiet)]
 
 
@@ -95,7 +97,7 @@ def test_a_wrong_fit_file_is_refused(tmp_path: Path, old: str, new: str, told: s
 
 def test_xu3_power_on_workloads_not_seen() -> None:
     data = A15.read(real(FILES["powmon"]))
-    part = only(fit_rail(A15, FILES["powmon"], quiet))
+    part = fit("xu3", "powmon")[0]
     result, off = part.result, part.errors
     assert isinstance(result, RailResult)
     assert off["power_mape"] < 0.03 and off["power_mape_worst"] < 0.06
@@ -124,7 +126,7 @@ def test_contention_is_the_least_wrong_law_within_the_bounds() -> None:
 
 
 def test_xu3_heat_on_runs_not_seen() -> None:
-    part = only(fit_runs(real(FILES["traces"]), quiet))
+    part = only(fit("xu3", "traces"))
     result, off = part.result, part.errors
     assert isinstance(result, HeatResult)
     runs = result.runs
@@ -134,13 +136,13 @@ def test_xu3_heat_on_runs_not_seen() -> None:
 
 
 def test_nano_power_on_programs_not_seen() -> None:
-    off = only(fit_rail(A57, real(FILES["parsec"]), quiet)).errors
+    off = only(fit("jetson_nano", "parsec")).errors
     assert off["power_mape"] < 0.08 and off["power_mape_worst"] < 0.10
     assert off["class_power_mape"] < 0.17
 
 
 def test_gpu_power_on_programs_not_seen() -> None:
-    part = only(fit_rail(GPU, real(FILES["gpu"]), quiet))
+    part = only(fit("jetson_nano", "gpu"))
     assert part.errors["power_mape"] < 0.11 and part.errors["class_power_mape"] < 0.15
     assert part.result.summary["class_power_mape"] < 0.15
     assert "nbody" in part.split

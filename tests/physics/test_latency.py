@@ -25,7 +25,7 @@ TABLE = Path(__file__).resolve().parents[3] / "shared/data/boards/ncnn_benchmark
 # docs/LATENCY.md: mean absolute relative error held back, and of what ships
 STATED = {"a7": (0.28, 0.28), "a57": (0.22, 0.16), "gpu": (0.15, 0.10), "a76": (0.19, 0.14)}
 ROUNDING = 0.006  # of whole per cents
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=200)
 laws = st.builds(
     LatencyLaw,
     mac_cycles=st.floats(1e-3, 10.0),

@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from envs.families import scenario_set
 from envs.task import open_task
+from experiments._evaluate import evaluate
 from hw.boardfile import load_board
 from hw.profile import open_profile
 from hw.simulated.simulator import Interval, Simulator
@@ -83,3 +85,15 @@ def test_on_where_one_learns_and_off_elsewhere() -> None:
     assert open_task("xu3").vary
     assert not open_task("xu3", family="held_out").vary
     assert not open_task("xu3", vary=False).vary
+
+
+def test_every_seed_of_a_comparison_may_have_a_board_of_its_own() -> None:
+    """`compare.py --vary`: noise alone makes no difference to what full speed costs, another board does."""
+    scenarios = scenario_set("held_out", MODEL.spec, PROFILE, 1)
+    energy_j = []
+    for vary in (False, True):
+        rows = evaluate(["performance@4"], "xu3", PROFILE, scenarios, [0, 1], vary=vary).rows
+        energy_j.append(np.array([row.energy_j for row in rows]))
+    one, many = energy_j
+    assert one[0] == pytest.approx(one[1], rel=1e-3)
+    assert (abs(many / one - 1.0) > 5e-3).all() and many[0] != pytest.approx(many[1], rel=5e-3)
