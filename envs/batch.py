@@ -123,9 +123,7 @@ class Batch:
         self._ends_at = np.zeros(n, np.int64)
         self._seeded = False
         self.now = np.zeros((self.bank.values.shape[1], n), np.float32)
-        spec = model.spec
-        watts = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.simulator.start_temp_c)
-        self._start_j = np.array([watts[r] * spec.interval_s for r in spec.rails], np.float32)
+        self._start_j = self.simulator.start_w * np.float32(model.spec.interval_s)
         self._no_final = np.zeros((0, codec.observation_size), np.float32)
         first_rows = np.arange(len(self.bank.scenarios)) * self.bank.rows
         # (scenarios, d): what the first interval of each is entered with

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +27,7 @@ class Power:
         of_units = [[[u.cluster_nf], [u.background_nf], [u.off_w]] for u in model.units]
         self._cluster_nf, self._core_nf, self._off_w = np.array(of_units, np.float32).swapaxes(0, 1).copy()
         # a cluster that never powers down; for others it is put off after every frame: share of the interval, per frame
-        stays = np.array([[math.isinf(u.off_after_s)] for u in model.units], np.float32)
+        stays = np.array([[not u.powers_down] for u in model.units], np.float32)
         self._stays = stays if stays.any() else None
         self._nap = np.array([[min(u.off_after_s, 1e3) / model.spec.interval_s] for u in model.units], np.float32)
         self._others = [[constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k, r.active_w)] for r in model.rails]

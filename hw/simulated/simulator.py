@@ -26,6 +26,7 @@ from hw.types import Profile
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
+AMBIENT_C = constant(25.0)  # until somebody says otherwise
 _LABELS = np.array(0x85EBCA6B, np.uint32)  # sets the noise of the labels apart from that of the rest
 
 
@@ -81,6 +82,11 @@ class Simulator:
         self._change_w = constant(model.switching.energy_j / spec.interval_s)
         self._min_share = constant(model.contention.min_share)
         self._power, self._heat = Power(model, tables), Heat(model, tables, n)
+        # what a board just reset shows: temperature (deg C) and, (rails,), power (W)
+        warmth_k = self._heat.at_rest(AMBIENT_C[None])[1].sum()
+        self.start_temp_c = float(read_temperature(AMBIENT_C + warmth_k, model.sensor.temp_step_c))
+        rest_w = model.rest_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.start_temp_c)
+        self.start_w = np.array([rest_w[r] for r in spec.rails], np.float32)
         clocks = tables.unit_clock
         in_order = clocks == tuple(range(self._clocks))
         self._unit_rows: slice | list[int] = slice(2, None) if in_order else [2 + c for c in clocks]
@@ -96,13 +102,13 @@ class Simulator:
         self._pace = np.ones(n, np.float32)
         self.busy = np.zeros((self._units, n), np.float32)
         self.mem_gbps = np.zeros(n, np.float32)
-        self.ambient_c = np.full(n, 25.0, np.float32)
+        self.ambient_c = np.full(n, AMBIENT_C)
         self.reset(range(n), seeds=range(n))
 
     def reset(
         self, lanes: Sequence[int] | NDArray[np.integer[Any]], *, seeds: Sequence[int | None] | None = None
     ) -> None:
-        """Bring these boards to their start: lowest clocks, smallest rung, idle and cool.
+        """Bring these boards to their start: lowest clocks, smallest rung, and nothing done for long.
 
         A seed gives a board another key of its noise; None goes on with what it has.
         """
@@ -121,10 +127,10 @@ class Simulator:
         if self._varies:
             self._make_boards(index)
         self._heat.reset(index)
-        self._before_w[:, index] = self._heat.idle_w / self._rails
+        self._before_w[:, index] = self.start_w[:, None]
         self.busy[:, index] = 0
         self.mem_gbps[index] = 0
-        self.ambient_c[index] = 25.0
+        self.ambient_c[index] = AMBIENT_C
 
     def _make_boards(self, index: I) -> None:
         """Draw other boards of the same model for these lanes, from their noise."""
@@ -148,12 +154,6 @@ class Simulator:
         for name in ("granted", "_before_w", "_gain", "busy", "_power_scale"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
         return twin
-
-    @property
-    def start_temp_c(self) -> float:
-        """Temperature of a board just reset (deg C), as its sensor shows it."""
-        exact = np.float32(25.0) + self._heat.idle_k.sum()
-        return float(read_temperature(exact, self.model.sensor.temp_step_c))
 
     @property
     def flat_points(self) -> I:
@@ -188,6 +188,7 @@ class Simulator:
         jitter, coin = noise.normal(bits), noise.uniform(bits)
 
         # what the kernel grants, and what the change costs
+        self._heat.start(self.ambient_c)
         granted: K = np.array(knobs, self.granted.dtype, order="C")
         throttled = self._heat.cap(granted[2:])
         changed = (granted != self.granted).astype(np.float32)
