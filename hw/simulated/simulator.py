@@ -81,6 +81,7 @@ class Simulator:
         self._change_s = np.array(changes_s, np.float32)[:, None]
         self._change_w = constant(model.switching.energy_j / spec.interval_s)
         self._min_share = constant(model.contention.min_share)
+        self._most_beside = constant(1 - model.contention.min_share)  # of background work on a core of the network's
         self._power, self._heat = Power(model, tables), Heat(model, tables, n)
         # what a board just reset shows: temperature (deg C) and, (rails,), power (W)
         warmth_k = self._heat.at_rest(AMBIENT_C[None])[1].sum()
@@ -257,7 +258,7 @@ class Simulator:
         on_here = here * on
         load = at_most(self.busy, ONE)
         powered = self._power.powered(load, on_here, here, served)
-        yielded = share.excess - HALF
+        yielded = share.excess - self._most_beside
         background = on_here * at_least(yielded, ZERO, out=yielded)
         np.subtract(self.busy, background, out=background)
         utilisation = on_here
