@@ -37,7 +37,7 @@ class Heat:
         gained_k[0] += spot_k_per_w * np.float32(spot_w)
         gained_k[1] += offset_k
         self._rest_k = gained_k / (1 - by_fan[DECAYS])  # (2, fan levels): of both stages without work
-        trips_c = np.append(np.float32(thermal.fan_trips_c), np.float32(np.inf))
+        trips_c = np.array([*thermal.fan_trips_c, np.inf], np.float32)
         self._enough_c = trips_c - self._rest_k.sum(axis=0)  # (fan levels,): below this ambient a level is enough
         self._kelvins = np.zeros((2, n), np.float32)  # of both stages above the ambient
         self._levels = np.zeros((2, n), np.uint8)  # of the fan and of the kernel's caps
