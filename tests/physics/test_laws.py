@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel, leak_growth
+from hw.modelled import model_profile
 from hw.profile import open_profile
 from hw.simulated import physics
 from hw.simulated.simulator import Interval, Simulator
@@ -291,6 +292,17 @@ def test_a_measured_profile_is_met_exactly(board: str) -> None:
     np.testing.assert_allclose(back_to_back_w(model, measured), read_w, rtol=0.01, atol=1e-3)
 
 
+def test_two_rails_share_what_a_networks_traffic_draws() -> None:
+    """Each draws its own part of it, as the profile says, and not the whole."""
+    rails = tuple(replace(r, w_per_gbps=0.03) if r.name == "gpu" else r for r in MODEL.rails)
+    model = replace(MODEL, rails=rails)
+    profile = model_profile(MODEL.default_profile, model)
+    read_w = back_to_back_w(model, profile)
+    for rail in rails:
+        wanted_w = [p.rail_power_w[rail.name] for p in profile.points]
+        np.testing.assert_allclose(read_w[SPEC.rails.index(rail.name)], wanted_w, rtol=0.02)
+
+
 # -- published figures of the XU3 (BOARDS, parts A7 and F3) ------------------------------------------------
 
 
@@ -351,10 +363,10 @@ def test_one_hot_core_with_the_fan_low() -> None:
 
 def test_the_fan_and_the_rest_of_the_board_are_on_no_meter() -> None:
     simulator = seeded(1, 4)
-    simulator.inject(np.full((2, 4), 4.0, np.float32), np.zeros(4, np.float32), np.full(4, 40.0, np.float32))
     knobs, rate, deadline_s = knobs_of(1, "a7", 1, 1.4e9, 1.8e9, 4), np.ones(4, np.float32), np.ones(4, np.float32)
     first = simulator.step(knobs, rate, deadline_s)
     np.testing.assert_allclose(simulator.unmetered_w(first), MODEL.board_base_w)
+    simulator.inject(np.full((2, 4), 4.0, np.float32), np.zeros(4, np.float32), np.full(4, 40.0, np.float32))
     for _ in range(60):
         last = simulator.step(knobs, rate, deadline_s)
     assert last.fan.min() > 0
