@@ -98,8 +98,10 @@ class Simulator:
         self._phase = np.zeros(n, np.float32)
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
-        # how this board differs from the model: V^2, leakage; latency; and heat's resistances
-        self._power_scale = np.ones((2, n), np.float32)
+        # how this board differs from the model: V^2, and each unit's leakage; latency; and heat's resistances
+        self._power_scale = np.ones((1 + self._units, n), np.float32)
+        leak_per_v = [[u.leak_per_v * max(spec.clock(u.clock).volts)] for u in model.units]
+        self._leak_per_v = np.array(leak_per_v, np.float32)  # in the exponent, per share more of the voltage
         self._pace = np.ones(n, np.float32)
         self.busy = np.zeros((self._units, n), np.float32)
         self.mem_gbps = np.zeros(n, np.float32)
@@ -141,7 +143,8 @@ class Simulator:
         volts = variation.volts_low + noise.uniform(bits[0]) * (variation.volts_high - variation.volts_low)
         deviations = np.array([[variation.leak_std], [variation.heat_std], [variation.latency_std]], np.float32)
         leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:4]))
-        self._power_scale[:, index] = np.stack([volts * volts, volts * leakage])
+        self._power_scale[0, index] = volts * volts
+        self._power_scale[1:, index] = volts * leakage * np.exp(self._leak_per_v * (volts - 1))
         self._heat.scale[index] = heat
         self._pace[index] = pace
         self._gain[:, index] = 1 + np.float32(self.model.sensor.gain_std) * noise.normal(bits[4:])
@@ -276,13 +279,13 @@ class Simulator:
         working = own_s / service_s
         working *= on
         memory_w *= working
-        clocks = self._power.clocks(steps)
+        v2f, leak_w = self._power.clocks(steps)
         if self._varies:
-            clocks *= self._power_scale[:, None]
+            v2f *= self._power_scale[0]
+            leak_w *= self._power_scale[1:]
             own_w *= self._power_scale[0]
         own_w *= working
         own_w += (stall_s > ZERO) * self._change_w
-        v2f, leak_w = clocks
         watts = self._power.draw(
             v2f,
             leak_w,
