@@ -233,12 +233,15 @@ class Simulator:
         if self._varies:
             own_s = alone_s * self._pace
             service_s *= self._pace
-        # spread of the mean over the interval's frames
-        frames = rate_hz * interval_s
+        # of the frames' spread, so much is the interval's: that of their mean; what is left is among them
+        per_frame = rate_hz * interval_s
+        np.divide(ONE, at_least(per_frame, ONE, out=per_frame), out=per_frame)
         jitter *= cv
-        jitter /= np.sqrt(at_least(frames, ONE, out=frames), out=frames)
+        jitter *= np.sqrt(per_frame)
         jitter += ONE
         service_s *= at_least(jitter, HALF, out=jitter)
+        np.subtract(ONE, per_frame, out=per_frame)
+        cv *= np.sqrt(per_frame, out=per_frame)
 
         # the queue
         backlog_s = self._queued * service_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -262,6 +263,25 @@ def test_labels_and_jitter_are_drawn_as_said() -> None:
         (jitter, right),
     ):
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 20])
+def test_frames_spread_as_the_profile_says(frames: int) -> None:
+    """From interval to interval and within one, together the profile's; one frame is no faster than itself."""
+    lanes, cv = 4000, 0.1
+    points = tuple(replace(p, latency_std_s=cv * p.latency_mean_s) for p in PROFILE.points)
+    simulator = Simulator(MODEL, replace(PROFILE, points=points), lanes)
+    knobs = knobs_of(1, "a15", 4, 2e8, 1.8e9, lanes)
+    rate, deadline_s = np.full(lanes, frames / SPEC.interval_s, np.float32), np.ones(lanes, np.float32)
+    for _ in range(2):  # the first pays for the switch
+        interval = simulator.step(knobs, rate, deadline_s)
+    assert interval.served.tolist() == [frames] * lanes
+    mean_s = interval.latency_mean_s
+    among = (interval.latency_p95_s - mean_s) / 1.645 / mean_s
+    between = np.log(mean_s).std()
+    assert math.hypot(between, among.mean()) == pytest.approx(cv, rel=0.05)
+    if frames == 1:
+        np.testing.assert_allclose(interval.latency_p95_s, mean_s, rtol=0.002)
 
 
 def back_to_back_w(model: BoardModel, profile: Profile) -> npt.NDArray[np.float32]:
