@@ -91,7 +91,6 @@ class Step(NamedTuple):
     ended: Ints  # lanes that ended
     final: Floats  # (len(ended), d)
     interval: Interval
-    frames: Floats
 
 
 class Batch:
@@ -259,5 +258,4 @@ class Batch:
             ended=ended,
             final=final,
             interval=interval,
-            frames=interval.frames,
         )

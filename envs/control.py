@@ -57,7 +57,7 @@ class ControlEnv(gym.Env[Floats, Any]):
         self.weights = weights or RewardWeights()
         self.observation_space = observation_space(self.codec)  # type: ignore[assignment]
         self.action_space = action_space(self.codec)
-        self._next: int | None = None
+        self._next = -1  # the scenario of the coming episode, once a seed has chosen the first
         self._telemetry: Telemetry | None = None
         self._interval = 0
         self._row = -1
@@ -79,9 +79,9 @@ class ControlEnv(gym.Env[Floats, Any]):
         The first episode without one draws it.
         """
         super().reset(seed=seed)
-        if seed is None and self._next is None:
+        if seed is None and self._next < 0:
             seed = int(self.np_random.integers(2**32))  # else every environment would have the same board and noise
-        if seed is not None or self._next is None:
+        if seed is not None:
             self._next = first_scenario(seed, len(self.scenarios))
         self.scenario = self.scenarios[self._next]
         self._next = (self._next + 1) % len(self.scenarios)

@@ -73,8 +73,9 @@ class BoardVecEnv(VecEnv):
                 "episode": {"r": float(self._returns[lane]), "l": int(self._lengths[lane]), "t": 0.0},
             }
         self._returns[step.ended], self._lengths[step.ended] = 0, 0
-        self._count(step.terms, step.interval.energy_j.sum(axis=0), step.interval.missed, step.frames, budget)
-        breaches = self.batch.breached(step.interval, floor).sum()
+        told = step.interval
+        self._count(step.terms, told.energy_j.sum(axis=0), told.missed, told.frames, budget)
+        breaches = self.batch.breached(told, floor).sum()
         self._sums["breaches"] = self._sums.get("breaches", 0.0) + float(breaches)
         return np.ascontiguousarray(step.observation), step.reward, step.truncated, infos
 
