@@ -86,7 +86,7 @@ class ControlEnv(gym.Env[Floats, Any]):
         self.scenario = self.scenarios[self._next]
         self._next = (self._next + 1) % len(self.scenarios)
         self._telemetry = self.board.reset(seed=seed)
-        self._interval, self._row = 0, -1
+        self._interval, self._changes = 0, self.scenario.changes(self.board.spec.interval_s)
         self._move()
         return self._observe(), {"scenario": self.scenario.name, "action_mask": self._mask()}
 
@@ -115,10 +115,9 @@ class ControlEnv(gym.Env[Floats, Any]):
 
     def _move(self) -> None:
         """Bring the row of the coming interval into force."""
-        row = self.scenario.row(float(self.scenario.t_s[0]) + self._interval * self.board.spec.interval_s)
-        if row != self._row:
-            self._row = row
-            self.board.inject(self.scenario.background(row, self.board.spec))
+        if self._interval in self._changes:
+            self._row = self._changes[self._interval]
+            self.board.inject(self.scenario.background(self._row, self.board.spec))
 
     def _observe(self) -> Floats:
         assert self._telemetry is not None
