@@ -86,8 +86,8 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     spread = at_least(cv, THOUSANDTH)
     spread *= service_s
     per_sd = ONE / spread
-    x = np.abs(spare)
-    x *= per_sd
+    slope = np.abs(spare)
+    x = slope * per_sd
     near = (x < NEAR).nonzero()[0]  # boards about saturation: their wait wanders, and what follows looks closer at them
     if near.size:
         x[near] = _least_x(x.take(near), start.take(near), spread.take(near), queued.take(near), deadline_s.take(near))
@@ -110,7 +110,6 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     # above saturation frames also find the wait of those that are dropped: half a drift more
     distance = rest_served - HALF * at_most(spare, ZERO)
     distance -= start
-    slope = np.abs(spare)
     np.maximum(slope, TWENTIETH * spread, out=slope)
     sign, far = distance.view(np.uint32) & SIGN_BIT, np.abs(distance)
     moving = far / slope
