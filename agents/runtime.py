@@ -33,14 +33,12 @@ def control(
         count = min(count, intervals)
     telemetry = board.reset(seed=seed)
     policy.reset(spec, profile)
-    row: int | None = None
+    changes = scenario.changes(spec.interval_s)
     record: list[Telemetry] = []
     for k in range(count):
-        now = scenario.row(k * spec.interval_s)
-        if now != row:
-            row = now
-            demand = scenario.demand(row)
-            board.inject(scenario.background(row, spec))
+        if k in changes:
+            demand = scenario.demand(changes[k])
+            board.inject(scenario.background(changes[k], spec))
         telemetry = board.step(policy.act(telemetry, demand), demand)
         record.append(telemetry)
         if on_interval is not None:

@@ -52,17 +52,14 @@ class Bank:
         if not scenarios:
             raise ValueError("a bank needs at least one scenario")
         self.scenarios = tuple(scenarios)
-        # a row is in force from the first interval that starts at or after its time; the last one only ends a scenario
-        starts = [np.ceil((s.t_s[:-1] - s.t_s[0]) / interval_s - 1e-6).astype(np.intp) for s in scenarios]
-        # of rows that would come into force together the last one does
-        kept = [np.append(np.diff(start) > 0, True).nonzero()[0] for start in starts]
-        rows = max(len(k) for k in kept)
+        changes = [s.changes(interval_s) for s in scenarios]
+        rows = max(len(c) for c in changes)
         columns = LOAD + scenarios[0].load.shape[1]
         values = np.zeros((columns, len(scenarios), rows), np.float32)
         self.intervals = np.array([s.n_intervals(interval_s) for s in scenarios], np.int64)
         change = np.full((len(scenarios), rows), NEVER, np.int64)
         for i, s in enumerate(scenarios):
-            k = kept[i]
+            at, k = list(changes[i]), list(changes[i].values())
             m = len(k)
             named: list[npt.NDArray[Any]] = [
                 s.rate_hz,
@@ -75,7 +72,7 @@ class Bank:
             ]
             values[:LOAD, i, :m] = np.stack(named)[:, k]
             values[LOAD:, i, :m] = s.load[k].T
-            change[i, : m - 1] = starts[i][k[1:]]
+            change[i, : m - 1] = at[1:]
         self.rows = rows
         self.values = values.reshape(columns, -1).T.copy()  # a row lies in one piece: moving to one is one look-up
         self.change = change.reshape(-1)
@@ -91,7 +88,6 @@ class Step(NamedTuple):
     ended: Ints  # lanes that ended
     final: Floats  # (len(ended), d)
     interval: Interval
-    frames: Floats
 
 
 class Batch:
@@ -123,9 +119,7 @@ class Batch:
         self._ends_at = np.zeros(n, np.int64)
         self._seeded = False
         self.now = np.zeros((self.bank.values.shape[1], n), np.float32)
-        spec = model.spec
-        watts = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.simulator.start_temp_c)
-        self._start_j = np.array([watts[r] * spec.interval_s for r in spec.rails], np.float32)
+        self._start_j = self.simulator.start_w * np.float32(model.spec.interval_s)
         self._no_final = np.zeros((0, codec.observation_size), np.float32)
         first_rows = np.arange(len(self.bank.scenarios)) * self.bank.rows
         # (scenarios, d): what the first interval of each is entered with
@@ -261,5 +255,4 @@ class Batch:
             ended=ended,
             final=final,
             interval=interval,
-            frames=interval.frames,
         )

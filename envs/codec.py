@@ -89,7 +89,7 @@ class Codec(ActionSpace):
             [[float(name == u) for u in units] + [n / spec.unit(name).cores] for name, n in self._placements],
             np.float32,
         ).T.copy()
-        self._rungs = np.arange(len(accuracy), dtype=np.uint8)[:, None]
+        self._rungs = np.arange(len(accuracy), dtype=np.int32)[:, None]
         self._meets = self._accuracy[:, None] + np.float32(FLOOR_TOLERANCE)
         self._per_step = np.array([[1 / max(steps - 1, 1)] for steps in self._steps], np.float32)
         self.observation_size = (
@@ -169,7 +169,7 @@ class Codec(ActionSpace):
         row = rails + 6
         after = row + 2 * len(self._rungs)
         out[row:after:2] = seen.accuracy_min <= self._meets
-        out[row + 1 : after : 2] = rung.astype(np.uint8) == self._rungs
+        out[row + 1 : after : 2] = rung == self._rungs
         row, after = after, after + len(self._place_features)
         self._place_features.take(place, axis=1, mode="clip", out=out[row:after])
         row, after = after, after + len(self._steps)

@@ -57,7 +57,7 @@ class ControlEnv(gym.Env[Floats, Any]):
         self.weights = weights or RewardWeights()
         self.observation_space = observation_space(self.codec)  # type: ignore[assignment]
         self.action_space = action_space(self.codec)
-        self._next: int | None = None
+        self._next = -1  # the scenario of the coming episode, once a seed has chosen the first
         self._telemetry: Telemetry | None = None
         self._interval = 0
         self._row = -1
@@ -79,14 +79,14 @@ class ControlEnv(gym.Env[Floats, Any]):
         The first episode without one draws it.
         """
         super().reset(seed=seed)
-        if seed is None and self._next is None:
+        if seed is None and self._next < 0:
             seed = int(self.np_random.integers(2**32))  # else every environment would have the same board and noise
-        if seed is not None or self._next is None:
+        if seed is not None:
             self._next = first_scenario(seed, len(self.scenarios))
         self.scenario = self.scenarios[self._next]
         self._next = (self._next + 1) % len(self.scenarios)
         self._telemetry = self.board.reset(seed=seed)
-        self._interval, self._row = 0, -1
+        self._interval, self._changes = 0, self.scenario.changes(self.board.spec.interval_s)
         self._move()
         return self._observe(), {"scenario": self.scenario.name, "action_mask": self._mask()}
 
@@ -115,10 +115,9 @@ class ControlEnv(gym.Env[Floats, Any]):
 
     def _move(self) -> None:
         """Bring the row of the coming interval into force."""
-        row = self.scenario.row(float(self.scenario.t_s[0]) + self._interval * self.board.spec.interval_s)
-        if row != self._row:
-            self._row = row
-            self.board.inject(self.scenario.background(row, self.board.spec))
+        if self._interval in self._changes:
+            self._row = self._changes[self._interval]
+            self.board.inject(self.scenario.background(self._row, self.board.spec))
 
     def _observe(self) -> Floats:
         assert self._telemetry is not None

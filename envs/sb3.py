@@ -73,9 +73,10 @@ class BoardVecEnv(VecEnv):
                 "episode": {"r": float(self._returns[lane]), "l": int(self._lengths[lane]), "t": 0.0},
             }
         self._returns[step.ended], self._lengths[step.ended] = 0, 0
-        self._count(step.terms, step.interval.energy_j.sum(axis=0), step.interval.missed, step.frames, budget)
-        with_frames = step.frames > 0
-        breached = self.batch.breached(step.interval, floor) & with_frames
+        told = step.interval
+        self._count(step.terms, told.energy_j.sum(axis=0), told.missed, told.frames, budget)
+        with_frames = told.frames > 0
+        breached = self.batch.breached(told, floor) & with_frames
         for name, lanes in (("breaches", breached), ("with_frames", with_frames)):
             self._sums[name] = self._sums.get(name, 0.0) + float(lanes.sum())
         return np.ascontiguousarray(step.observation), step.reward, step.truncated, infos

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import csv
 import io
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ Floats = npt.NDArray[np.float64]
 
 AMBIENT_C = (-40.0, 85.0)  # the industrial range of embedded boards: beyond it, a typing error
 LONGEST_S = 1e9  # 32 years
-_EPS_S = 1e-9  # k * interval_s may fall a rounding error short of the time written in the file
+_EPS_S = 1e-9
+_EPS_INTERVALS = 1e-6  # a time over interval_s may come out a rounding error above the whole number that it is
 _PER_ROW = ("rate_hz", "deadline_s", "accuracy_min", "energy_budget_j", "mem_gbps", "ambient_c")
 
 
@@ -35,7 +35,8 @@ class Scenario:
     """A time line; every array has one entry per row and is read-only.
 
     Shapes: (m+1,) for m rows in force and the one that ends them; `load` is (m+1, units) in the order of
-    `spec.units`, in busy cores (0..1 for a GPU). Raises InputError where shapes disagree or a row is missing.
+    `spec.units`, in busy cores (0..1 for a GPU). Raises InputError where shapes disagree, a row is missing
+    or the first one is not at 0.
     """
 
     name: str
@@ -49,7 +50,6 @@ class Scenario:
     load: Floats
     mem_gbps: Floats
     ambient_c: Floats
-    _starts_s: tuple[float, ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
         for column in ("t_s", *_PER_ROW, "load", "goal"):
@@ -63,21 +63,26 @@ class Scenario:
             shape = getattr(self, column).shape
             if shape[:1] != rows or len(shape) != (2 if column == "load" else 1):
                 raise InputError(f"scenario {self.name!r}: {column} has shape {shape}; t_s has {rows}")
-        # bisect on a tuple of floats takes a tenth of np.searchsorted for one value
-        object.__setattr__(self, "_starts_s", tuple(self.t_s[:-1].tolist()))
+        if self.t_s[0] != 0:
+            raise InputError(f"scenario {self.name!r}: its first row is at {self.t_s[0]:g} s; it must be at 0")
 
     @property
     def duration_s(self) -> float:
-        """From the first row to the row that ends it."""
-        return float(self.t_s[-1] - self.t_s[0])
+        """From the first row, at 0, to the row that ends it."""
+        return float(self.t_s[-1])
 
     def n_intervals(self, interval_s: float) -> int:
         """How many control intervals of `interval_s` the scenario lasts (rounded, at least one)."""
         return max(1, round(self.duration_s / interval_s))
 
-    def row(self, t_s: float) -> int:
-        """Index of the row in force at `t_s`, 0..m-1; the last row in force stays so beyond the end."""
-        return max(0, bisect_right(self._starts_s, t_s + _EPS_S) - 1)
+    def changes(self, interval_s: float) -> dict[int, int]:
+        """The control intervals that begin with another row in force, the first among them, and which row that is.
+
+        A row is in force from the first interval that starts at or after its time, so of rows within one interval the
+        last one counts. A row that would only start after the end has its interval there, and is never in force.
+        """
+        starts = np.ceil(self.t_s[:-1] / interval_s - _EPS_INTERVALS).astype(int)
+        return {k: row for row, k in enumerate(starts.tolist())}
 
     def demand(self, row: int) -> Demand:
         """What the application asks while `row` is in force."""

@@ -70,7 +70,7 @@ class BoardVectorEnv(VectorEnv[Floats, Any, npt.NDArray[Any]]):
         """One control interval of every lane; InputError for an action outside the action space."""
         step = self.batch.step(np.asarray(actions))
         info: dict[str, Any] = {f"reward/{name}": value for name, value in step.terms.items()}
-        info["frames"], info["missed"] = step.frames, step.interval.missed
+        info["frames"], info["missed"] = step.interval.frames, step.interval.missed
         if step.ended.size:
             # Gymnasium's layout: of a lane that ended, its last interval stands in `final_info`
             told, going = tuple(info.items()), ~step.truncated

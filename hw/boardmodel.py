@@ -35,6 +35,11 @@ class UnitModel:
     mem_ceiling_gbps: float = 10.0
     latency: LatencyLaw | None = None  # of a network that nobody has run there
 
+    @property
+    def powers_down(self) -> bool:
+        """Whether it draws `off_w` once it has been idle for `off_after_s`; else it always stays on."""
+        return math.isfinite(self.off_after_s)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RailModel:
@@ -199,6 +204,10 @@ class BoardModel:
         for rail in self.rails:
             watts[rail.name] = rail.base_w * math.exp(rail.per_k * (temp_c - 50.0))
         return watts
+
+    def rest_rail_w(self, freqs_hz: Mapping[str, float], temp_c: float) -> dict[str, float]:
+        """The same of a board that has had nothing to do for long: clusters that power down have done so."""
+        return self.idle_rail_w(freqs_hz, temp_c) | {u.name: u.off_w for u in self.units if u.powers_down}
 
 
 def leak_scale(unit: UnitModel, volts: float) -> float:

@@ -165,11 +165,6 @@ class Telemetry:
     energy_error_j: float | None = None  # standard error of the energy over all rails: window, step and gain
 
     @property
-    def miss_rate(self) -> float:
-        """Missed share of the frames that arrived, 0..1."""
-        return self.missed / self.frames if self.frames else 0.0
-
-    @property
     def total_energy_j(self) -> float | None:
         """Energy over all metered rails."""
         return None if self.energy_j is None else float(sum(self.energy_j.values()))

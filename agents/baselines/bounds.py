@@ -106,11 +106,11 @@ class StaticBest(_Bound):
         n = points.shape[1]
         lanes = simulator.fork(0, n)
         reward, power = np.zeros(n), np.zeros(n)
-        scenario, row = self._scenario, -1
+        scenario = self._scenario
+        changes = scenario.changes(self._spec.interval_s)
         for k in range(scenario.n_intervals(self._spec.interval_s)):
-            now = scenario.row(k * self._spec.interval_s)
-            if now != row:
-                row, demand = now, scenario.demand(now)
+            if k in changes:
+                row, demand = changes[k], scenario.demand(changes[k])
                 busy = np.repeat(scenario.load[row][:, None], n, axis=1).astype(np.float32)
                 lanes.inject(busy, _full(n, scenario.mem_gbps[row]), _full(n, scenario.ambient_c[row]))
             interval = lanes.step(points, _full(n, demand.rate_hz), _full(n, demand.deadline_s))

@@ -26,7 +26,6 @@ class SimBoard:
         self.simulator = Simulator(model, profile, 1, vary=vary)
         self.exact_energy_j: Mapping[str, float] = {}
         self._last: Telemetry | None = None
-        self._knob_rows = {c.name: 2 + i for i, c in enumerate(self.spec.clocks)}
 
     def reset(self, *, seed: int | None = None) -> Telemetry:
         """Bring the board to its start; None goes on with the generator it has."""
@@ -148,8 +147,7 @@ def idle_telemetry(simulator: Simulator) -> Telemetry:
     spec, model = simulator.model.spec, simulator.model
     knobs = knobs_of(simulator, simulator.granted[:, 0])
     temp_c = simulator.start_temp_c
-    watts = model.idle_rail_w(knobs.freqs_hz, temp_c)
-    energy_j = {r: watts[r] * spec.interval_s for r in spec.rails}
+    energy_j = dict(zip(spec.rails, (simulator.start_w * spec.interval_s).tolist(), strict=True))
     return Telemetry(
         interval_s=spec.interval_s,
         asked=knobs,

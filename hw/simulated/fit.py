@@ -1,4 +1,4 @@
-"""What every fit of board parameters shares: non-negative least squares on relative errors, folds, errors.
+"""What every fit of board parameters shares: non-negative least squares on relative errors, folds.
 
 The laws themselves are in `fit_power.py` (XU3 A15 rail), `fit_a57.py`, `fit_gpu.py` and `fit_heat.py`.
 """
@@ -6,7 +6,6 @@ The laws themselves are in `fit_power.py` (XU3 A15 rail), `fit_a57.py`, `fit_gpu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,6 @@ B = NDArray[np.bool_]
 SOFT = 0.01  # relative errors below this all count alike: there lies the meters' noise
 ROUNDS = 12
 SETTLED = 1e-4  # of the largest coefficient
-
-
-@dataclass(frozen=True, kw_only=True)
-class Errors:
-    """How far predictions are from measurements, as fractions of the measurement."""
-
-    mape: float
-    p95_ape: float
-    rows: int
 
 
 def nnls(a: F, b: F) -> F:
@@ -82,12 +72,6 @@ def fit_relative(terms: F, watts: F, weights: F | None = None) -> F:
 def ape(predicted: F, measured: F) -> F:
     """Absolute relative errors, (rows,)."""
     return np.abs(predicted - measured) / measured
-
-
-def errors(predicted: F, measured: F) -> Errors:
-    """Mean and 95th percentile of the absolute relative error."""
-    off = ape(predicted, measured)
-    return Errors(mape=float(off.mean()), p95_ape=float(np.quantile(off, 0.95)), rows=len(off))
 
 
 def folds(names: NDArray[np.str_], parts: int, keep: Sequence[str] = ()) -> Iterator[B]:

@@ -15,6 +15,7 @@ from hw.simulated.tables import DECAYS, RESISTANCES, STAGES, K, Tables
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
 IDLE_C = 45.0  # temperature at which a board waits for work
+_NO_LANES: I = np.zeros(0, np.intp)
 
 
 class Heat:
@@ -25,32 +26,54 @@ class Heat:
         self._tables = tables
         self._spot = [u.name for u in spec.units].index(thermal.spot_unit) if thermal.spot_unit else None
         self._spot_nf = constant(thermal.spot_nf)
-        idle = model.idle_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, IDLE_C)
-        self.idle_w = np.float32(sum(idle.values()))
+        rest_w = model.rest_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, IDLE_C)
         spot_w = 0.0
         if self._spot is not None:
             v2f = tables.power[0, tables.power_start[self._spot, 0]]
-            spot_w = min(idle[thermal.spot_unit], float(self._spot_nf * v2f))
-        cool = tables.thermal[:, 0]
-        *_, offset_k, _, _, spot_k_per_w, _, _ = cool
-        gained_k = cool[STAGES] * self.idle_w + np.array([spot_k_per_w * spot_w, offset_k], np.float32)
-        self.idle_k = gained_k / (1 - cool[DECAYS])
+            spot_w = min(rest_w[thermal.spot_unit], float(self._spot_nf * v2f))
+        by_fan = tables.thermal[:, :: tables.caps.shape[1]]  # without a cap
+        *_, offset_k, _, _, spot_k_per_w, _, _ = by_fan
+        gained_k = by_fan[STAGES] * np.float32(sum(rest_w.values()))
+        gained_k[0] += spot_k_per_w * np.float32(spot_w)
+        gained_k[1] += offset_k
+        self._rest_k = gained_k / (1 - by_fan[DECAYS])  # (2, fan levels): of both stages without work
+        trips_c = np.array([*thermal.fan_trips_c, np.inf], np.float32)
+        self._enough_c = trips_c - self._rest_k.sum(axis=0)  # (fan levels,): below this ambient a level is enough
         self._kelvins = np.zeros((2, n), np.float32)  # of both stages above the ambient
         self._levels = np.zeros((2, n), np.uint8)  # of the fan and of the kernel's caps
         self._hot = False  # whether there is a cap anywhere
         self._law = np.zeros((len(tables.thermal), n), np.float32)  # what the levels mean, see `Tables.thermal`
         self.scale = np.ones(n, np.float32)  # of this board's resistances; counts from the next change of level on
+        self._fresh = _NO_LANES  # boards just reset: how warm they are is the first interval's ambient to say
 
     def reset(self, lanes: I) -> None:
-        """Bring these boards to their start: idle and cool, the fan as it then is."""
-        self._levels = self._levels.copy()  # what was handed out keeps what it holds
-        self._settle(lanes, np.zeros((2, lanes.size), np.uint8))
-        self._kelvins[:, lanes] = self.idle_k[:, None]
+        """Bring these boards to their start: at rest, as warm as `start` will find them."""
+        self._fresh = np.union1d(self._fresh, lanes)
+
+    def start(self, ambient_c: F) -> None:
+        """Before every interval: boards just reset have stood at its ambient (deg C), (n,), and had nothing to do."""
+        lanes = self._fresh
+        if lanes.size:
+            levels, kelvins = self.at_rest(ambient_c.take(lanes))
+            self._levels = self._levels.copy()  # what was handed out keeps what it holds
+            self._settle(lanes, levels)
+            self._kelvins[:, lanes] = kelvins
+            self._fresh = _NO_LANES
+
+    def at_rest(self, ambient_c: F) -> tuple[NDArray[np.uint8], F]:
+        """Levels and warmth over the ambient (K), each (2, k), of nominal boards without work, the fan at its least."""
+        fan = (ambient_c[:, None] < self._enough_c).argmax(axis=1)
+        kelvins = self._rest_k.take(fan, axis=1)
+        still = np.zeros((2, fan.size), np.uint8)
+        levels = physics.hysteresis(still, ambient_c + kelvins.sum(axis=0), self._tables.trips)
+        levels[0] = fan
+        return levels, kelvins
 
     def fork(self, lane: int, n: int) -> Heat:
         """n boards in the state of this lane."""
         twin = copy.copy(self)
         twin.scale = np.repeat(self.scale[lane : lane + 1], n)
+        twin._fresh = np.arange(n) if lane in self._fresh else _NO_LANES
         for name in ("_kelvins", "_levels", "_law"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
         return twin

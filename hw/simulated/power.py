@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,10 +27,12 @@ class Power:
         of_units = [[[u.cluster_nf], [u.background_nf], [u.off_w]] for u in model.units]
         self._cluster_nf, self._core_nf, self._off_w = np.array(of_units, np.float32).swapaxes(0, 1).copy()
         # a cluster that never powers down; for others it is put off after every frame: share of the interval, per frame
-        stays = np.array([[math.isinf(u.off_after_s)] for u in model.units], np.float32)
+        stays = np.array([[not u.powers_down] for u in model.units], np.float32)
         self._stays = stays if stays.any() else None
         self._nap = np.array([[min(u.off_after_s, 1e3) / model.spec.interval_s] for u in model.units], np.float32)
-        self._others = [[constant(x) for x in (r.base_w, r.w_per_gbps, r.per_k, r.active_w)] for r in model.rails]
+        per_gbps_w = sum(r.w_per_gbps for r in model.rails) or 1.0
+        of_rails = [(r.base_w, r.w_per_gbps, r.w_per_gbps / per_gbps_w, r.per_k, r.active_w) for r in model.rails]
+        self._others = [[constant(x) for x in rail] for rail in of_rails]
 
     def clocks(self, steps: K) -> F:
         """V^2 f (W per nF) and leakage (W at 50 C) of frequency indices (units, n): (2, units, n)."""
@@ -65,7 +65,8 @@ class Power:
         """Mean power of every rail (W), (rails, n): the units' own, then the others.
 
         By unit, (units, n): share in which it is `powered`, busy cores of `background`, the network's own W, busy
-        share of its busiest core (`peak`). By board, (n,): background traffic, and what the network's traffic draws.
+        share of its busiest core (`peak`). By board, (n,): background traffic, and what the network's traffic draws,
+        on all rails together.
         """
         watts = np.empty((self._rails, temp_c.shape[0]), np.float32)
         unit_w = watts[: len(v2f)]
@@ -79,7 +80,7 @@ class Power:
         core_w *= background
         unit_w += core_w
         unit_w += network_w
-        for row, (base_w, w_per_gbps, per_k, active_w) in zip(watts[len(v2f) :], self._others, strict=True):
+        for row, (base_w, w_per_gbps, of_all, per_k, active_w) in zip(watts[len(v2f) :], self._others, strict=True):
             row[:] = base_w
             if active_w:
                 row += active_w * peak.max(axis=0)
@@ -88,5 +89,5 @@ class Power:
             if per_k:
                 row *= physics.leakage_exponential(temp_c, per_k)
             if w_per_gbps:
-                row += network_mem_w
+                row += of_all * network_mem_w
         return watts

@@ -1,4 +1,4 @@
-"""How a meter lies: window, step, gain; how far its energies are off, and how long to integrate; pure."""
+"""How a meter lies: window, step, gain; how far its energies are off; pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from hw.errors import InputError
 
 F = NDArray[np.float32]
 
@@ -80,38 +78,6 @@ def rails_error_j(
         for rail, joules in energy_j.items()
     ]
     return math.hypot(*errors)
-
-
-def intervals_for(
-    error: float,
-    power_w: float,
-    *,
-    window_s: float,
-    step_w: float,
-    gain_std: float,
-    interval_s: float,
-    change_w: float = 0.0,
-) -> int:
-    """How many intervals to add up until their energy is known to `error`, a standard error as a share of it.
-
-    Over k intervals gain stays the share it is, rounding falls with sqrt(k), lag with k:
-    `error^2 = gain^2 + rounding^2 / k + lag^2 / k^2`, solved for k. `power_w` is the mean expected, `change_w` by how
-    much power differs between the two ends. InputError where the meter's gain alone is off by as much: no k helps.
-    """
-    if not power_w > 0.0:
-        raise InputError(
-            f"an energy error of {error:g} at {power_w:g} W: there is no share of nothing; want watts above 0"
-        )
-    if not error > gain_std:
-        raise InputError(
-            f"an energy error of {error:g} is out of reach: the meter's gain alone is off by {gain_std:g}, "
-            f"which does not average out; want more than that, or compare energies of one meter (gain 0)"
-        )
-    one = energy_error(power_w, change_w, window_s=window_s, step_w=step_w, gain_std=gain_std, interval_s=interval_s)
-    energy_j = power_w * interval_s
-    room = error**2 - gain_std**2
-    rounding, lag = (one.rounding_j / energy_j) ** 2, (one.lag_j / energy_j) ** 2
-    return max(1, math.ceil((rounding + math.sqrt(rounding**2 + 4.0 * lag * room)) / (2.0 * room) * (1 - 1e-12)))
 
 
 def read_energy(now_w: F, before_w: F, gain: F | None, *, window_s: float, step_w: float, interval_s: float) -> F:

@@ -26,6 +26,7 @@ from hw.types import Profile
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
+AMBIENT_C = constant(25.0)  # until somebody says otherwise
 _LABELS = np.array(0x85EBCA6B, np.uint32)  # sets the noise of the labels apart from that of the rest
 
 
@@ -80,7 +81,13 @@ class Simulator:
         self._change_s = np.array(changes_s, np.float32)[:, None]
         self._change_w = constant(model.switching.energy_j / spec.interval_s)
         self._min_share = constant(model.contention.min_share)
+        self._most_beside = constant(1 - model.contention.min_share)  # of background work on a core of the network's
         self._power, self._heat = Power(model, tables), Heat(model, tables, n)
+        # what a board just reset shows: temperature (deg C) and, (rails,), power (W)
+        warmth_k = self._heat.at_rest(AMBIENT_C[None])[1].sum()
+        self.start_temp_c = float(read_temperature(AMBIENT_C + warmth_k, model.sensor.temp_step_c))
+        rest_w = model.rest_rail_w({c.name: c.freqs_hz[0] for c in spec.clocks}, self.start_temp_c)
+        self.start_w = np.array([rest_w[r] for r in spec.rails], np.float32)
         clocks = tables.unit_clock
         in_order = clocks == tuple(range(self._clocks))
         self._unit_rows: slice | list[int] = slice(2, None) if in_order else [2 + c for c in clocks]
@@ -91,18 +98,20 @@ class Simulator:
         self._phase = np.zeros(n, np.float32)
         self._before_w = np.zeros((self._rails, n), np.float32)
         self._gain = np.ones((self._rails, n), np.float32)
-        # how this board differs from the model: V^2, leakage; latency; and heat's resistances
-        self._power_scale = np.ones((2, n), np.float32)
+        # how this board differs from the model: V^2, and each unit's leakage; latency; and heat's resistances
+        self._power_scale = np.ones((1 + self._units, n), np.float32)
+        leak_per_v = [[u.leak_per_v * max(spec.clock(u.clock).volts)] for u in model.units]
+        self._leak_per_v = np.array(leak_per_v, np.float32)  # in the exponent, per share more of the voltage
         self._pace = np.ones(n, np.float32)
         self.busy = np.zeros((self._units, n), np.float32)
         self.mem_gbps = np.zeros(n, np.float32)
-        self.ambient_c = np.full(n, 25.0, np.float32)
+        self.ambient_c = np.full(n, AMBIENT_C)
         self.reset(range(n), seeds=range(n))
 
     def reset(
         self, lanes: Sequence[int] | NDArray[np.integer[Any]], *, seeds: Sequence[int | None] | None = None
     ) -> None:
-        """Bring these boards to their start: lowest clocks, smallest rung, idle and cool.
+        """Bring these boards to their start: lowest clocks, smallest rung, and nothing done for long.
 
         A seed gives a board another key of its noise; None goes on with what it has.
         """
@@ -121,10 +130,10 @@ class Simulator:
         if self._varies:
             self._make_boards(index)
         self._heat.reset(index)
-        self._before_w[:, index] = self._heat.idle_w / self._rails
+        self._before_w[:, index] = self.start_w[:, None]
         self.busy[:, index] = 0
         self.mem_gbps[index] = 0
-        self.ambient_c[index] = 25.0
+        self.ambient_c[index] = AMBIENT_C
 
     def _make_boards(self, index: I) -> None:
         """Draw other boards of the same model for these lanes, from their noise."""
@@ -134,7 +143,8 @@ class Simulator:
         volts = variation.volts_low + noise.uniform(bits[0]) * (variation.volts_high - variation.volts_low)
         deviations = np.array([[variation.leak_std], [variation.heat_std], [variation.latency_std]], np.float32)
         leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:4]))
-        self._power_scale[:, index] = np.stack([volts * volts, volts * leakage])
+        self._power_scale[0, index] = volts * volts
+        self._power_scale[1:, index] = volts * leakage * np.exp(self._leak_per_v * (volts - 1))
         self._heat.scale[index] = heat
         self._pace[index] = pace
         self._gain[:, index] = 1 + np.float32(self.model.sensor.gain_std) * noise.normal(bits[4:])
@@ -148,12 +158,6 @@ class Simulator:
         for name in ("granted", "_before_w", "_gain", "busy", "_power_scale"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
         return twin
-
-    @property
-    def start_temp_c(self) -> float:
-        """Temperature of a board just reset (deg C), as its sensor shows it."""
-        exact = np.float32(25.0) + self._heat.idle_k.sum()
-        return float(read_temperature(exact, self.model.sensor.temp_step_c))
 
     @property
     def flat_points(self) -> I:
@@ -188,6 +192,7 @@ class Simulator:
         jitter, coin = noise.normal(bits), noise.uniform(bits)
 
         # what the kernel grants, and what the change costs
+        self._heat.start(self.ambient_c)
         granted: K = np.array(knobs, self.granted.dtype, order="C")
         throttled = self._heat.cap(granted[2:])
         changed = (granted != self.granted).astype(np.float32)
@@ -228,12 +233,15 @@ class Simulator:
         if self._varies:
             own_s = alone_s * self._pace
             service_s *= self._pace
-        # spread of the mean over the interval's frames
-        frames = rate_hz * interval_s
+        # of the frames' spread, so much is the interval's: that of their mean; what is left is among them
+        per_frame = rate_hz * interval_s
+        np.divide(ONE, at_least(per_frame, ONE, out=per_frame), out=per_frame)
         jitter *= cv
-        jitter /= np.sqrt(at_least(frames, ONE, out=frames), out=frames)
+        jitter *= np.sqrt(per_frame)
         jitter += ONE
         service_s *= at_least(jitter, HALF, out=jitter)
+        np.subtract(ONE, per_frame, out=per_frame)
+        cv *= np.sqrt(per_frame, out=per_frame)
 
         # the queue
         backlog_s = self._queued * service_s
@@ -256,7 +264,7 @@ class Simulator:
         on_here = here * on
         load = at_most(self.busy, ONE)
         powered = self._power.powered(load, on_here, here, served)
-        yielded = share.excess - HALF
+        yielded = share.excess - self._most_beside
         background = on_here * at_least(yielded, ZERO, out=yielded)
         np.subtract(self.busy, background, out=background)
         utilisation = on_here
@@ -274,13 +282,13 @@ class Simulator:
         working = own_s / service_s
         working *= on
         memory_w *= working
-        clocks = self._power.clocks(steps)
+        v2f, leak_w = self._power.clocks(steps)
         if self._varies:
-            clocks *= self._power_scale[:, None]
+            v2f *= self._power_scale[0]
+            leak_w *= self._power_scale[1:]
             own_w *= self._power_scale[0]
         own_w *= working
         own_w += (stall_s > ZERO) * self._change_w
-        v2f, leak_w = clocks
         watts = self._power.draw(
             v2f,
             leak_w,

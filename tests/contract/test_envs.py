@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -15,12 +16,14 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
+from envs.codec import Codec
 from envs.control import ControlEnv
 from envs.sb3 import BoardVecEnv
 from envs.task import open_task
 from envs.vector import BoardVectorEnv, make_sb3_env
 from hw.errors import InputError
-from hw.types import Demand
+from hw.simulated.board import SimBoard
+from hw.types import Demand, Rung
 
 ID = "powerband/XU3-v0"
 N_POINTS = 512
@@ -95,6 +98,21 @@ def test_masks_bar_the_rungs_below_the_floor(action_view: str) -> None:
     row, info = env.reset(seed=0)
     assert info["action_mask"].tolist() == env.action_masks().tolist()
     assert row in env.observation_space
+
+
+def test_a_ladder_of_many_rungs_shows_which_one_it_stands_on() -> None:
+    env, count = make(), 300
+    first = [p for p in env.profile.points if p.rung == 1]
+    rungs = tuple(Rung(index=k, name=f"r{k}", accuracy=0.5 + k / 1000) for k in range(1, count + 1))
+    points = tuple(replace(p, rung=rung.index) for rung in rungs for p in first)
+    board = SimBoard(env.board.simulator.model, replace(env.profile, rungs=rungs, points=points))
+    codec = Codec(board.spec, board.profile)
+    telemetry = board.reset(seed=0)
+    demand = Demand(rate_hz=1.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+    for rung in (1, 256, 257, count):
+        stands = replace(telemetry, granted=replace(telemetry.granted, rung=rung))
+        row = codec.observe(stands, demand) - codec.observe(telemetry, demand)
+        assert np.flatnonzero(row).size == (0 if rung == 1 else 2)  # where it stands, and where it stood
 
 
 def test_flat_actions_mean_the_points_of_the_profile() -> None:

@@ -299,10 +299,11 @@ def test_nothing_beats_the_oracle_in_an_interval(board: SimBoard, scenario: Scen
     telemetry = board.reset(seed=5)
     policy.reset(board.spec, board.profile)
     points = board.simulator.flat_points
+    changes = scenario.changes(board.spec.interval_s)
     for k in range(20):
-        row = scenario.row(k * board.spec.interval_s)
-        demand = scenario.demand(row)
-        board.inject(scenario.background(row, board.spec))
+        if k in changes:
+            demand = scenario.demand(changes[k])
+            board.inject(scenario.background(changes[k], board.spec))
         knobs = policy.act(telemetry, demand)
         every = rewards(board.simulator.fork(0, points.shape[1]), points, demand)
         twin = board.simulator.fork(0, 1)
@@ -317,13 +318,15 @@ def test_no_other_point_beats_static_best(board: SimBoard, scenario: Scenario) -
     def total(points: Indices) -> float:
         board.reset(seed=7)
         lane, sum_ = board.simulator.fork(0, 1), 0.0
+        changes = scenario.changes(board.spec.interval_s)
         for k in range(scenario.n_intervals(board.spec.interval_s)):
-            row = scenario.row(k * board.spec.interval_s)
-            lane.inject(
-                np.float32(scenario.load[row][:, None]),
-                np.float32([scenario.mem_gbps[row]]),
-                np.float32([scenario.ambient_c[row]]),
-            )
+            if k in changes:
+                row = changes[k]
+                lane.inject(
+                    np.float32(scenario.load[row][:, None]),
+                    np.float32([scenario.mem_gbps[row]]),
+                    np.float32([scenario.ambient_c[row]]),
+                )
             sum_ += float(rewards(lane, points, scenario.demand(row))[0])
         return sum_
 

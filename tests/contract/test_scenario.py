@@ -73,7 +73,8 @@ def worst_case(family: str, count: int = 60) -> list[Scenario]:
 def test_reads_rows_in_force(tmp_path: Path) -> None:
     s = load_scenario(write(tmp_path / "day.csv", *GOOD), SPEC)
     assert (s.name, s.family, s.duration_s, s.n_intervals(0.5)) == ("day", "file", 60.0, 120)
-    assert [s.row(t) for t in (-1, 0, 1.499, 1.5, 3 * 0.5, 59.9, 60, 99)] == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert s.changes(0.5) == {0: 0, 3: 1}
+    assert s.changes(0.4) == {0: 0, 4: 1}  # from the first interval that starts no sooner
     assert s.demand(1).goal == "max_accuracy"
     assert s.background(1, SPEC).busy == {"big": 4.0, "gpu": 1.0}
     assert s.demand(0).energy_budget_j == 0.05
@@ -81,10 +82,16 @@ def test_reads_rows_in_force(tmp_path: Path) -> None:
         s.load[0, 0] = 1.0
 
 
-def test_row_of_an_inexact_time(tmp_path: Path) -> None:
+def test_change_at_an_inexact_time(tmp_path: Path) -> None:
     rows = [g.replace("1.5,", "0.8,", 1) if g.startswith("1.5") else g for g in GOOD]
     s = load_scenario(write(tmp_path / "a.csv", *rows), SPEC)
-    assert s.row(sum([0.1] * 8)) == 1  # 0.7999999999999999
+    assert s.changes(0.1) == {0: 0, 8: 1}
+    assert s.changes(0.8 / 3) == {0: 0, 3: 1}
+
+
+def test_of_rows_within_an_interval_the_last_one_counts(tmp_path: Path) -> None:
+    rows = [GOOD[0], *(GOOD[1].replace("1.5,", f"{t},", 1) for t in (0.3, 1.1, 1.2, 1.5)), GOOD[2]]
+    assert load_scenario(write(tmp_path / "a.csv", *rows), SPEC).changes(0.5) == {0: 0, 1: 1, 3: 4}
 
 
 def test_columns_in_any_order(tmp_path: Path) -> None:
@@ -185,6 +192,8 @@ def test_saving_refuses_what_reading_refuses(tmp_path: Path) -> None:
     other = BoardSpec(name="other", clocks=(CPU,), units=SPEC.units[:1], rails=(), thermal_nodes=())
     with pytest.raises(InputError, match="load for 2 units; other has 1"):
         save_scenario(s, tmp_path / "x.csv", other)
+    with pytest.raises(InputError, match="its first row is at 1 s; it must be at 0"):
+        Scenario(name="x", family="x", **{**values, "t_s": s.t_s + 1})
     with pytest.raises(InputError, match="has shape"):
         Scenario(name="x", family="x", **{**values, "rate_hz": np.ones(2)})
 

@@ -111,13 +111,12 @@ def test_what_the_policy_sees(board: Board, profile: Profile, scenario: Scenario
     spy = Spy(recorder.calls)
     heard: list[tuple[int, Demand, Telemetry]] = []
     flight = control(recorder, spy, scenario, profile, seed=0, on_interval=lambda k, d, t: heard.append((k, d, t)))
-    interval = board.spec.interval_s
-    rows = [scenario.row(k * interval) for k in range(len(flight))]
+    changes = scenario.changes(board.spec.interval_s)
+    rows = [max(row for start, row in changes.items() if start <= k) for k in range(len(flight))]
     assert [d for _, d in spy.seen] == [scenario.demand(row) for row in rows]
     assert [t for t, _ in spy.seen][1:] == flight[:-1]
     assert heard == [(k, spy.seen[k][1], t) for k, t in enumerate(flight)]
-    changes = [row for k, row in enumerate(rows) if k == 0 or row != rows[k - 1]]
-    assert recorder.loads == [scenario.background(row, board.spec) for row in changes]
+    assert recorder.loads == [scenario.background(row, board.spec) for row in changes.values()]
     assert len(changes) > 1, "the scenario has rows to change between"
 
 

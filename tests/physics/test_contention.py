@@ -138,3 +138,24 @@ def test_who_crowds_whom() -> None:
     assert crowd(1, 1, 1) == 0.0  # a GPU is shared by time slices
     assert crowd(1, 4, 1, streams=2.5) == 2.5 and crowd(1, 4, 3, streams=2.5) == 3.0
     assert crowd(1, 1, 0, streams=1.0) == 1.0
+
+
+@pytest.mark.parametrize("min_share", [0.2, 0.5, 0.8])
+def test_a_shared_core_is_one_core(min_share: float) -> None:
+    """Network and background work on one core draw as one busy core does, whatever the kernel's shares are."""
+    model = replace(MODEL, contention=replace(MODEL.contention, min_share=min_share))
+    top, law = {"a7": 2e8, "a15": TOP_HZ}, model.units[1]
+    clock = SPEC.clock("a15")
+    core_w = law.background_nf * 1e-9 * clock.volts[clock.nearest(TOP_HZ)] ** 2 * TOP_HZ
+    idle_w = model.idle_rail_w(top, model.reference_temp_c)["a15"]
+    like = network_like(PROGRAMS[0])
+    profile = replace(like, points=tuple(replace(p, power_w=idle_w + core_w) for p in like.points))
+    drawn_w = {}
+    for unit in ("a7", "a15"):
+        board = SimBoard(model, profile)
+        board.reset(seed=0)
+        board.inject(Load(busy={"a15": 4.0}))
+        saturated = Demand(rate_hz=1e3, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+        board.step(Knobs(rung=1, unit=unit, cores=1, freqs_hz=top), saturated)
+        drawn_w[unit] = board.exact_energy_j["a15"] / SPEC.interval_s
+    assert drawn_w["a15"] == pytest.approx(drawn_w["a7"], rel=1e-3)

@@ -125,7 +125,7 @@ def assert_same_lane(one: Interval, lane: int, other: Interval, other_lane: int)
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("before", (1, 40))
+@pytest.mark.parametrize("before", (0, 1, 40))
 def test_a_fork_sees_what_will_come(task: Task, before: int) -> None:
     """Every lane of a fork gets the original's next intervals."""
     n, lane, copies = 4, 2, 5

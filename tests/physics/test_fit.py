@@ -15,7 +15,7 @@ from hw.errors import InputError
 from hw.fitfile import load_fit
 from hw.measured import Measurements
 from hw.simulated import fit_a57, fit_contention, fit_gpu, fit_heat, fit_power, fit_rest, physics
-from hw.simulated.fit import errors, fit_relative, folds, nnls
+from hw.simulated.fit import fit_relative, folds, nnls
 
 few = settings(max_examples=30)
 
@@ -49,11 +49,6 @@ def test_relative_fit_ignores_a_few_odd_rows() -> None:
     watts = terms @ true
     watts[::20] *= 1.5
     assert fit_relative(terms, watts) == pytest.approx(true, abs=0.02)
-
-
-def test_errors_are_fractions_of_the_measurement() -> None:
-    found = errors(np.array([1.1, 1.8]), np.array([1.0, 2.0]))
-    assert found.mape == pytest.approx(0.1) and found.rows == 2
 
 
 @few

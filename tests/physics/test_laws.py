@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel, leak_growth
+from hw.modelled import model_profile
 from hw.profile import open_profile
 from hw.simulated import physics
 from hw.simulated.simulator import Interval, Simulator
@@ -263,6 +265,25 @@ def test_labels_and_jitter_are_drawn_as_said() -> None:
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
 
 
+@pytest.mark.parametrize("frames", [1, 2, 5, 20])
+def test_frames_spread_as_the_profile_says(frames: int) -> None:
+    """From interval to interval and within one, together the profile's; one frame is no faster than itself."""
+    lanes, cv = 4000, 0.1
+    points = tuple(replace(p, latency_std_s=cv * p.latency_mean_s) for p in PROFILE.points)
+    simulator = Simulator(MODEL, replace(PROFILE, points=points), lanes)
+    knobs = knobs_of(1, "a15", 4, 2e8, 1.8e9, lanes)
+    rate, deadline_s = np.full(lanes, frames / SPEC.interval_s, np.float32), np.ones(lanes, np.float32)
+    for _ in range(2):  # the first pays for the switch
+        interval = simulator.step(knobs, rate, deadline_s)
+    assert interval.served.tolist() == [frames] * lanes
+    mean_s = interval.latency_mean_s
+    among = (interval.latency_p95_s - mean_s) / 1.645 / mean_s
+    between = np.log(mean_s).std()
+    assert math.hypot(between, among.mean()) == pytest.approx(cv, rel=0.05)
+    if frames == 1:
+        np.testing.assert_allclose(interval.latency_p95_s, mean_s, rtol=0.002)
+
+
 def back_to_back_w(model: BoardModel, profile: Profile) -> npt.NDArray[np.float32]:
     """Exact power of every rail (W), (rails, points), at the reference temperature while frames come back to back."""
     points = profile.points
@@ -289,6 +310,17 @@ def test_a_measured_profile_is_met_exactly(board: str) -> None:
         points.append(replace(point, power_w=rails[point.unit], rail_power_w=rails, samples=9))
     measured = replace(modelled, kind="measured", points=tuple(points))
     np.testing.assert_allclose(back_to_back_w(model, measured), read_w, rtol=0.01, atol=1e-3)
+
+
+def test_two_rails_share_what_a_networks_traffic_draws() -> None:
+    """Each draws its own part of it, as the profile says, and not the whole."""
+    rails = tuple(replace(r, w_per_gbps=0.03) if r.name == "gpu" else r for r in MODEL.rails)
+    model = replace(MODEL, rails=rails)
+    profile = model_profile(MODEL.default_profile, model)
+    read_w = back_to_back_w(model, profile)
+    for rail in rails:
+        wanted_w = [p.rail_power_w[rail.name] for p in profile.points]
+        np.testing.assert_allclose(read_w[SPEC.rails.index(rail.name)], wanted_w, rtol=0.02)
 
 
 # -- published figures of the XU3 (BOARDS, parts A7 and F3) ------------------------------------------------
@@ -351,10 +383,10 @@ def test_one_hot_core_with_the_fan_low() -> None:
 
 def test_the_fan_and_the_rest_of_the_board_are_on_no_meter() -> None:
     simulator = seeded(1, 4)
-    simulator.inject(np.full((2, 4), 4.0, np.float32), np.zeros(4, np.float32), np.full(4, 40.0, np.float32))
     knobs, rate, deadline_s = knobs_of(1, "a7", 1, 1.4e9, 1.8e9, 4), np.ones(4, np.float32), np.ones(4, np.float32)
     first = simulator.step(knobs, rate, deadline_s)
     np.testing.assert_allclose(simulator.unmetered_w(first), MODEL.board_base_w)
+    simulator.inject(np.full((2, 4), 4.0, np.float32), np.zeros(4, np.float32), np.full(4, 40.0, np.float32))
     for _ in range(60):
         last = simulator.step(knobs, rate, deadline_s)
     assert last.fan.min() > 0

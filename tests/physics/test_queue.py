@@ -1,9 +1,13 @@
-"""The batched queue against the event-by-event one: misses within 2 points (5 in one interval), latency 5 %."""
+"""The batched queue against the event-by-event one: misses within 2 points (5 in one interval), latency 5 %.
+
+About saturation, where a wait wanders, within what `WANDERS` says.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +19,7 @@ from tests.physics.reference_queue import Outcome, reference_queue
 Floats = npt.NDArray[np.float32]
 
 UTILISATIONS = (0.2, 0.5, 0.8, 0.95, 1.1, 1.5, 2.5)
+ABOUT_SATURATION = (0.95, 0.98, 0.995, 1.02, 1.05, 1.1)
 DEADLINES = (1.05, 1.2, 1.5, 2.0, 4.0, 8.0)  # in service times
 CVS = (0.02, 0.1)
 SERVICES_S = (0.02, 0.08, 0.3)
@@ -22,6 +27,18 @@ INTERVAL_S = 0.5
 HORIZON_S = 60.0
 FRAMES = 24_000  # of the reference, per cell: the standard error of a miss rate of 0.5 is 0.3 points
 PHASE = 0.3  # no frame falls on the edge of an interval, where single precision may count it either way
+
+
+class Off(NamedTuple):
+    """How far off a cell may be."""
+
+    points: float = 0.02  # miss rate
+    latency: float = 0.05  # mean latency, relative
+    busy: float = 0.03  # time that the network runs, of the horizon
+
+
+# about saturation a wait wanders, the more so the more service times vary
+WANDERS = {0.02: Off(points=0.05), 0.1: Off(points=0.1, latency=0.15), 0.3: Off(points=0.15, latency=0.4, busy=0.08)}
 
 
 class Totals:
@@ -66,33 +83,43 @@ def chained(
     return totals
 
 
-def judge(
-    name: str, totals: Totals, i: int, reference: Outcome, repeats: int, horizon_s: float, *, points: float = 0.02
-) -> list[str]:
+def judge(name: str, totals: Totals, i: int, reference: Outcome, repeats: int, horizon_s: float, off: Off) -> list[str]:
     """What is wrong with cell `i`, in words and numbers."""
     wrong = []
     arrived = reference.arrived / repeats
     if totals.arrived[i] != arrived:
         wrong.append(f"{name}: {totals.arrived[i]:g} frames, reference {arrived:g}")
     missed, expected = totals.missed[i] / totals.arrived[i], reference.missed / reference.arrived
-    if abs(missed - expected) > points:
+    if abs(missed - expected) > off.points:
         wrong.append(f"{name}: miss rate {missed:.3f}, reference {expected:.3f}")
     latency_s = totals.latency_s[i] / (totals.arrived[i] - totals.dropped[i])
-    if abs(latency_s / reference.latency_mean_s - 1) > 0.05:
+    if abs(latency_s / reference.latency_mean_s - 1) > off.latency:
         wrong.append(f"{name}: mean latency {latency_s:.4f} s, reference {reference.latency_mean_s:.4f} s")
     busy_s = reference.busy_s / repeats
-    if abs(totals.busy_s[i] - busy_s) > 0.03 * horizon_s:
+    if abs(totals.busy_s[i] - busy_s) > off.busy * horizon_s:
         wrong.append(f"{name}: busy {totals.busy_s[i]:.2f} s, reference {busy_s:.2f} s")
     return wrong
 
 
-@pytest.mark.parametrize("utilisation", UTILISATIONS)
-def test_steady_demand(utilisation: float) -> None:
-    cells = list(itertools.product(DEADLINES, CVS, SERVICES_S))
-    deadline, cv, service_s = np.array(cells, np.float32).T
+@pytest.mark.parametrize(("utilisation", "cv"), [*itertools.product(UTILISATIONS, CVS)])
+def test_steady_demand(utilisation: float, cv: float) -> None:
+    steady(utilisation, cv, Off())
+
+
+@pytest.mark.parametrize("cv", WANDERS)
+@pytest.mark.parametrize("utilisation", ABOUT_SATURATION)
+def test_steady_demand_about_saturation(utilisation: float, cv: float) -> None:
+    """Where the deadline bounds a wait that wanders."""
+    steady(utilisation, cv, WANDERS[cv])
+
+
+def steady(utilisation: float, cv: float, off: Off) -> None:
+    """Judge a minute of steady demand, by deadlines and services."""
+    cells = list(itertools.product(DEADLINES, (cv,), SERVICES_S))
+    deadline, cvs, service_s = np.array(cells, np.float32).T
     totals = chained(
         service_s,
-        cv,
+        cvs,
         np.float32(utilisation) / service_s,
         deadline * service_s,
         backlog_s=np.zeros_like(service_s),
@@ -112,7 +139,7 @@ def test_steady_demand(utilisation: float) -> None:
             repeats=repeats,
         )
         name = f"utilisation {utilisation:g}, deadline {d:g} services, cv {c:g}, service {s:g} s"
-        wrong += judge(name, totals, i, reference, repeats, HORIZON_S)
+        wrong += judge(name, totals, i, reference, repeats, HORIZON_S, off)
     assert not wrong, f"{len(wrong)} in {len(cells)} cells:\n" + "\n".join(wrong)
 
 
@@ -123,7 +150,7 @@ def transient(
     deadlines: tuple[float, ...],
     backlogs: tuple[float, ...],
     cvs: tuple[float, ...],
-    points: float,
+    off: Off = Off(),  # noqa: B008
     services_s: tuple[float, ...] = (0.02, 0.08),
 ) -> None:
     """Judge a wait that moves: deadlines in service times, backlogs at the start in deadlines.
@@ -169,14 +196,14 @@ def transient(
         )
         name = f"utilisation {utilisation:g}, deadline {d:g} services, backlog {b:g} deadlines, "
         name += f"cv {cv:g}, service {s:g} s"
-        wrong += judge(name, totals, 0, reference, repeats, horizon_s * len(phases), points=points)
+        wrong += judge(name, totals, 0, reference, repeats, horizon_s * len(phases), off)
     assert not wrong, f"{len(wrong)} failures:\n" + "\n".join(wrong)
 
 
 @pytest.mark.parametrize("utilisation", (0.5, 0.8))
 def test_a_backlog_is_worked_off(utilisation: float) -> None:
     """After a burst, a cluster change or a slower rung: the wait starts high and falls, over 5 s."""
-    transient(utilisation, 5.0, deadlines=(2.0, 4.0, 8.0), backlogs=(0.5, 0.9, 1.5, 3.0), cvs=(0.05,), points=0.02)
+    transient(utilisation, 5.0, deadlines=(2.0, 4.0, 8.0), backlogs=(0.5, 0.9, 1.5, 3.0), cvs=(0.05,))
 
 
 @pytest.mark.parametrize("utilisation", (0.1, 0.2, 0.5))
@@ -188,7 +215,6 @@ def test_a_backlog_is_worked_off_by_a_few_frames(utilisation: float) -> None:
         deadlines=(1.5, 2.0, 4.0, 8.0),
         backlogs=(0.3, 0.6, 1.0, 1.5),
         cvs=(0.05,),
-        points=0.02,
         services_s=SERVICES_S,
     )
 
@@ -214,7 +240,23 @@ def test_a_backlog_builds_up(utilisation: float, horizon_s: float) -> None:
 
     Within 5 points: one interval holds 6 frames at the least, and how far the wait itself spreads is left out.
     """
-    transient(utilisation, horizon_s, deadlines=(2.0, 4.0, 16.0), backlogs=(0.0,), cvs=(0.002, 0.02, 0.1), points=0.05)
+    transient(
+        utilisation,
+        horizon_s,
+        deadlines=(2.0, 4.0, 16.0),
+        backlogs=(0.0,),
+        cvs=(0.002, 0.02, 0.1),
+        off=Off(points=0.05),
+    )
+
+
+@pytest.mark.parametrize("cv", WANDERS)
+@pytest.mark.parametrize("utilisation", ABOUT_SATURATION)
+@pytest.mark.parametrize("horizon_s", (0.5, 1.0, 5.0))
+def test_an_empty_queue_about_saturation(utilisation: float, horizon_s: float, cv: float) -> None:
+    """Its wait is at rest after many frames only; until then it has come no further than a random walk."""
+    deadlines, off = (1.5, 2.0, 4.0, 8.0), WANDERS[cv]
+    transient(utilisation, horizon_s, deadlines=deadlines, backlogs=(0.0,), cvs=(cv,), off=off)
 
 
 def test_no_frames_no_work() -> None:

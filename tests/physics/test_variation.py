@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,6 +12,7 @@ from envs.families import scenario_set
 from envs.task import open_task
 from experiments._evaluate import evaluate
 from hw.boardfile import load_board
+from hw.boardmodel import BoardModel, Variation
 from hw.profile import open_profile
 from hw.simulated.simulator import Interval, Simulator
 
@@ -59,6 +62,22 @@ def test_dynamic_power_goes_with_the_square_of_the_voltage() -> None:
     assert np.percentile(added_w, 95) / np.percentile(added_w, 5) == pytest.approx(
         (high - 0.05 * (high - low)) ** 2 / (low + 0.05 * (high - low)) ** 2, rel=0.1
     )
+
+
+def test_another_voltage_is_another_boards_file() -> None:
+    """A board drawn at 1.04 times the voltage draws what a board file with these volts says: clocks, work, leakage."""
+    busy, rate, deadline_s = np.array([[0], [2]], np.float32), np.ones(1, np.float32), np.ones(1, np.float32)
+    knobs = np.array([[0], [MODEL.spec.placements.index(("a7", 1))], [12], [18]], np.intp)  # at their highest
+
+    def drawn_w(model: BoardModel, vary: bool) -> npt.NDArray[np.float32]:
+        simulator = Simulator(model, PROFILE, 1, vary=vary)
+        simulator.inject(busy, np.zeros(1, np.float32), np.full(1, 25.0, np.float32))
+        return simulator.step(knobs, rate, deadline_s).exact_power_w[1]
+
+    higher = [replace(c, volts=tuple(1.04 * v for v in c.volts)) for c in MODEL.spec.clocks]
+    filed = replace(MODEL, spec=replace(MODEL.spec, clocks=tuple(higher)))
+    drawn = replace(MODEL, variation=Variation(volts_low=1.04, volts_high=1.04))
+    np.testing.assert_allclose(drawn_w(drawn, True), drawn_w(filed, False), rtol=1e-4)
 
 
 def test_latency_and_heat_spread_as_the_file_says() -> None:
