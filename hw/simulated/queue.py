@@ -98,14 +98,16 @@ def serve(backlog_s: F, phase: F, service_s: F, cv: F, rate_hz: F, deadline_s: F
     idle_wait *= spread
     idle_wait /= twice_x
     np.minimum(idle_wait, deadline_s, out=idle_wait)
-    lower = idle_wait.take(near) * saturated.take(near)
+    if near.size:
+        lower = idle_wait.take(near) * saturated.take(near)
     idle_wait *= stable
     np.maximum(start, idle_wait, out=start)
     ceiling = deadline_s - HALF * period
     at_least(ceiling, ZERO, out=ceiling)
     ceiling *= saturated
     rest_served = ceiling + idle_wait
-    rest_served[near] = at_least(rest_served.take(near) - lower, ZERO)
+    if near.size:
+        rest_served[near] = at_least(rest_served.take(near) - lower, ZERO)
 
     # above saturation frames also find the wait of those that are dropped: half a drift more
     distance = rest_served - HALF * at_most(spare, ZERO)
