@@ -13,7 +13,7 @@ new work is served for half a second on the old work's clock, the first of a fli
 within a sample or two.
 
 Rules and defaults: the kernel's drivers/cpufreq/cpufreq_{ondemand,conservative}.c and
-kernel/sched/cpufreq_schedutil.c, mainline, tickless, HZ=100.
+kernel/sched/cpufreq_schedutil.c, mainline, tickless, HZ=100; cpufreq_interactive.c of the XU3's vendor kernel 3.10.
 """
 
 from __future__ import annotations
@@ -158,12 +158,40 @@ class Schedutil:
         return self._clock.at_least(min(self.HEADROOM * load, self._growth) * freq_hz)
 
 
+class Interactive:
+    """Above 99 % load the highest frequency, else the lowest at which the load is at most 90 %.
+
+    Android's governor, the default on some images of the XU3's vendor kernel: `go_hispeed_load` 99, `hispeed_freq` the
+    highest, `target_loads` 90. It goes down only after 80 ms, and up beyond `hispeed_freq` after 20 ms: both end long
+    before an interval does.
+    """
+
+    HISPEED, TARGET = 99, 90  # percent
+
+    def __init__(self, clock: Clock, interval_s: float) -> None:
+        self._clock = clock
+        self._samples = _samples(interval_s)
+
+    def settle(self, freq_hz: float, load: float) -> int:
+        """Index of the frequency at which the rule stays, or that it reaches in an interval."""
+        index = self._clock.nearest(freq_hz)
+        for _ in range(self._samples):
+            now_hz = self._clock.freqs_hz[index]
+            share = predicted_load(load, freq_hz, now_hz)
+            if _percent(share) >= self.HISPEED:
+                index = len(self._clock.freqs_hz) - 1
+            else:
+                index = self._clock.at_least(100 * share * now_hz / self.TARGET)
+        return index
+
+
 RULES: dict[str, type[Rule]] = {
     "performance": Performance,
     "powersave": Powersave,
     "ondemand": Ondemand,
     "conservative": Conservative,
     "schedutil": Schedutil,
+    "interactive": Interactive,
 }
 
 

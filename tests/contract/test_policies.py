@@ -154,7 +154,7 @@ def test_legal_and_repeatable_on_the_xu3(name: str, board: SimBoard, scenario: S
 
 
 def test_names_are_unique_and_follow_the_ladder() -> None:
-    assert len(set(policy_names(4))) == len(policy_names(4)) == 5 * 5 + 4
+    assert len(set(policy_names(4))) == len(policy_names(4)) == 6 * 5 + 4
     assert "ondemand@2" in policy_names(2)
     assert "ondemand@3" not in policy_names(2)
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from agents.baselines.cpufreq import Conservative, Ondemand, Performance, Powersave, Schedutil
+from agents.baselines.cpufreq import Conservative, Interactive, Ondemand, Performance, Powersave, Schedutil
 from hw.types import Clock
 
 A15 = Clock(name="a15", freqs_hz=tuple(m * 1e8 for m in range(2, 21)), volts=(1.0,) * 19)
@@ -124,3 +124,21 @@ def test_schedutil_climbs_no_faster_than_utilisation_grows() -> None:
     """exp(0.25 ln 2 / 32 ms x 64 ms) = sqrt(2): 0.2 -> 0.283 GHz, rounded up."""
     assert settle(Schedutil, 0.2, math.inf, interval_s=0.064) == pytest.approx(0.3)
     assert settle(Schedutil, 1.0, math.inf, interval_s=0.064) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("freq", "load", "ghz"),
+    [
+        (1.0, 0.90, 1.0),  # 90 % is wanted
+        (1.0, 0.91, 1.1),  # 1.011
+        (1.0, 0.98, 1.1),  # 1.089, not yet saturated
+        (1.0, 0.99, 1.1),  # first to 2.0; there it is 49 %, and 0.99 / 0.9 is 1.1
+        (1.0, 1.5, 1.7),  # first to 2.0; 1.667
+        (0.2, math.inf, 2.0),
+        (2.0, 0.99, 2.0),
+        (2.0, 0.30, 0.7),  # 0.667; there it is 86 %
+        (2.0, 0.0, 0.2),
+    ],
+)
+def test_interactive(freq: float, load: float, ghz: float) -> None:
+    assert settle(Interactive, freq, load) == pytest.approx(ghz)
