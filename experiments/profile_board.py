@@ -24,8 +24,8 @@ from experiments._sweep import BUSY_SHARE, Effort, Sweep, operating_point, order
 from hw.errors import InputError
 from hw.profile import load_profile, save_profile
 from hw.profiletable import Key, grid
+from hw.real.identity import check_present
 from hw.real.quota import FULL_PERIODS, PERIOD_S
-from hw.real.sensors import check_present
 from hw.real.sysfs import Sysfs
 from hw.types import Profile
 

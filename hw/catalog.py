@@ -84,7 +84,8 @@ def open_board(
     need_power(chosen)
     if backend == "sim":
         return SimBoard(model, chosen, vary=vary)
-    from hw.real.emulated import EmulatedBoard, Emulation  # here: what only simulates needs no sockets
+    from hw.real.emulated import EmulatedBoard  # here: what only simulates needs no sockets
+    from hw.real.emulation import Emulation
 
     return EmulatedBoard(model, chosen, None if root is None else Emulation.attach(root, model), shadow=shadow)
 

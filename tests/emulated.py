@@ -7,7 +7,8 @@ from pathlib import Path
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel
 from hw.profile import open_profile
-from hw.real.emulated import EmulatedBoard, Emulation
+from hw.real.emulated import EmulatedBoard
+from hw.real.emulation import Emulation
 from hw.types import BoardSpec, Demand, Knobs, Profile
 
 DEMAND = Demand(rate_hz=20.0, deadline_s=0.1, accuracy_min=0.6, energy_budget_j=1.0, goal="min_energy")

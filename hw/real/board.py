@@ -5,7 +5,6 @@ Building one reads; the first `reset` takes the machine over, and from then on i
 
 from __future__ import annotations
 
-import math
 import time as wall
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,11 +14,12 @@ from hw.boardmodel import BoardModel, RealModel
 from hw.errors import Refused
 from hw.real.clocks import ClockDriver, Cpufreq, Devfreq
 from hw.real.guard import Pipes, end, start_restorer
+from hw.real.identity import check_online, check_present, check_table
 from hw.real.interfaces import LoadGenerator, Served, TimeSource, Worker
 from hw.real.meters import Meter, find_source
-from hw.real.sensors import Usage, Zones, check_present, fans, online
+from hw.real.sensors import Usage, Zones, fans
 from hw.real.state import Hold
-from hw.real.sysfs import Sysfs, in_mhz
+from hw.real.sysfs import Sysfs
 from hw.simulated.sensor import rails_error_j
 from hw.types import Clock, Demand, Knobs, Load, Profile, Telemetry
 
@@ -61,11 +61,11 @@ class LinuxBoard:
         self._shadow = shadow
         self._cpus = {u.name: model.cpus.get(u.name, []) for u in model.spec.units}
         check_present(sysfs, model.spec.name, model.cpus)
-        _check_online(sysfs, model.cpus)
+        check_online(sysfs, model.cpus)
         self._clocks: dict[str, ClockDriver] = {}
         for clock in self.spec.clocks:
             self._clocks[clock.name] = driver = self._driver(clock, self._real)
-            _check_table(clock, driver, str(model.path))
+            check_table(clock, driver, str(model.path))
         self._zones = Zones(sysfs, self._real.zones)
         self._usage = Usage(sysfs, model.cpus, self._real.gpu_load)
         self._source = find_source(sysfs, self._real)
@@ -283,29 +283,3 @@ class LinuxBoard:
             gain_std=self._sensor.gain_std,
             interval_s=seconds,
         )
-
-
-def _check_online(sysfs: Sysfs, cpus: Mapping[str, Sequence[int]]) -> None:
-    there = online(sysfs)
-    for unit, numbers in cpus.items():
-        for n in numbers if there is not None else ():
-            if n not in (there or ()):
-                where = sysfs.path(f"sys/devices/system/cpu/cpu{n}/online")
-                raise Refused(f"cpu{n} of unit {unit!r} is off; sudo sh -c 'echo 1 > {where}'")
-
-
-def _check_table(clock: Clock, driver: ClockDriver, file: str) -> None:
-    """Refused where the kernel's frequencies, all of them or those below its limit, are not the board file's."""
-    kernel, limit_hz = driver.freqs_hz, driver.limit_hz
-    within = tuple(f for f in kernel if f <= limit_hz)
-    if any(_same(clock.freqs_hz, table) for table in (kernel, within)):
-        return
-    mine, others = in_mhz(clock.freqs_hz), in_mhz(kernel)
-    raise Refused(
-        f"clock {clock.name!r} is not the one of {file}: this kernel lists {others} MHz, the file {mine} MHz; "
-        "a policy holds for one table only"
-    )
-
-
-def _same(one: Sequence[float], other: Sequence[float]) -> bool:
-    return len(one) == len(other) and all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(one, other, strict=True))

@@ -5,11 +5,10 @@ A file that is not as expected shows in `record()`, a frequency that is not as a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hw.errors import Flaky, Missing, Refused
-from hw.real.settings import put_back
+from hw.errors import Missing, Refused
 from hw.real.sysfs import HZ, KHZ, Sysfs, kernel_text
 
 CPUFREQ = "sys/devices/system/cpu"
@@ -44,8 +43,8 @@ class ClockDriver(Protocol):
         """Every file that this driver writes; those of `state` and more, as some have no text before."""
         ...
 
-    def restore(self, state: Mapping[str, str]) -> None:
-        """Put back what `state` returned; Flaky where something cannot be put back."""
+    def close(self) -> None:
+        """Give up what it made; twice is fine. Files that were there before are put back by whoever saved them."""
         ...
 
     def take(self, low_hz: float, high_hz: float) -> None:
@@ -97,12 +96,8 @@ class _MinMax:
         self._found_hz = self.limit_hz
         return {path: self.sysfs.read(path) for path in (self._min, self._max)}
 
-    def restore(self, state: Mapping[str, str]) -> None:
-        """Put back what `state` returned; Flaky where something cannot be put back."""
-        self._asked_hz = 0.0
-        left = put_back(self.sysfs, state)
-        if left:
-            raise Flaky(f"not put back: {'; '.join(left)}")
+    def close(self) -> None:
+        """Nothing of its own."""
 
     def hidden(self, high_hz: float) -> dict[str, str]:
         """The highest limit, where a hot kernel shows its own cap in its place.

@@ -96,7 +96,7 @@ class HostBoard(LinuxBoard):
         try:
             super().close()
         finally:
-            self._clock.restore({})
+            self._clock.close()
 
     def _driver(self, clock: Clock, real: object) -> ClockDriver:
         return self._clock

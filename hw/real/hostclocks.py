@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hw.errors import Missing
 from hw.real.clocks import Cpufreq
@@ -37,10 +37,8 @@ class Together:
         """Every file that may change."""
         return {path: text for driver in self._drivers for path, text in driver.state().items()}
 
-    def restore(self, state: Mapping[str, str]) -> None:
-        """Put back what `state` returned; Flaky where something cannot be put back."""
-        for driver in self._drivers:
-            driver.restore({path: text for path, text in state.items() if path.startswith(f"{driver.folder}/")})
+    def close(self) -> None:
+        """Nothing of its own."""
 
     def take(self, low_hz: float, high_hz: float) -> None:
         """Take all of them over; Refused where the kernel keeps one."""
@@ -85,8 +83,8 @@ class FixedClock:
         """Nothing is changed."""
         return {}
 
-    def restore(self, state: Mapping[str, str]) -> None:
-        """Nothing to put back."""
+    def close(self) -> None:
+        """Nothing of its own."""
 
     def take(self, low_hz: float, high_hz: float) -> None:
         """Nothing to take."""

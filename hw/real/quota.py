@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from hw.errors import Flaky, Missing, Refused
@@ -26,7 +25,7 @@ FULL_PERIODS = 5  # a frame that lasts so many at full speed is slowed in propor
 
 
 class QuotaClock:
-    """A clock made of a quota; `take` makes the group, `restore` removes it.
+    """A clock made of a quota; `take` makes the group, `close` removes it.
 
     `adopt` puts a process into the group, `spread` says how many cores the quota is for.
     """
@@ -70,10 +69,10 @@ class QuotaClock:
         return ()
 
     def state(self) -> dict[str, str]:
-        """Nothing: no file that was there before is changed, and the group goes with `restore`."""
+        """Nothing: no file that was there before is changed, and the group goes with `close`."""
         return {}
 
-    def restore(self, state: Mapping[str, str]) -> None:
+    def close(self) -> None:
         """Remove the group; what runs in it runs on without a limit. Twice is fine; Flaky where it cannot be."""
         self._share = 1.0
         if self._made:
@@ -104,7 +103,7 @@ class QuotaClock:
             ) from None
         self._made = True
         if not self._sysfs.exists(self._file):
-            self.restore({})
+            self.close()
             want = "cgroup.subtree_control there must list cpu" if self.kind == "v2" else "CONFIG_CFS_BANDWIDTH"
             raise Missing(f"{self._sysfs.path(self._file)}: a group has no CPU quota here; {want}")
         self._guard = start_remover(self._sysfs, self._group)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hw.errors import BoardError, Flaky, Missing, Refused
+from hw.errors import BoardError, Flaky, Missing
 from hw.real.sysfs import MILLI_C, PERMILLE, Sysfs
 
 THERMAL = "sys/class/thermal"
 STAT = "proc/stat"
-ONLINE = "sys/devices/system/cpu/online"
-PRESENT = "sys/devices/system/cpu/present"
 TEMP_C = (-40.0, 150.0)  # outside: a broken sensor
 TRIES = 3
 _IDLE = (3, 4)  # idle and waiting for a disk, of user nice system idle iowait irq softirq steal
@@ -100,31 +98,6 @@ class Usage:
             if n not in counts:
                 raise Flaky(f"{self._sysfs.path(STAT)}: no line for cpu{n}")
         return counts
-
-
-def online(sysfs: Sysfs) -> set[int] | None:
-    """The CPUs that are on; None where the kernel does not say."""
-    return _numbers(sysfs, ONLINE)
-
-
-def check_present(sysfs: Sysfs, board: str, cpus: Mapping[str, Sequence[int]]) -> None:
-    """Refused where this machine does not have the CPUs of that board's units."""
-    present = _numbers(sysfs, PRESENT)
-    named = {n for numbers in cpus.values() for n in numbers}
-    if present is not None and not named <= present:
-        raise Refused(f"this machine has {len(present)} CPUs, {board} needs {max(named) + 1}")
-
-
-def _numbers(sysfs: Sysfs, path: str) -> set[int] | None:
-    """A list of CPUs as the kernel writes it, `0-3,6`; None where there is no such file."""
-    if not sysfs.exists(path):
-        return None
-    found: set[int] = set()
-    for part in sysfs.read(path).split(","):
-        low, _, high = part.partition("-")
-        if low.isdigit():
-            found |= set(range(int(low), int(high or low) + 1))
-    return found
 
 
 def fans(sysfs: Sysfs) -> dict[str, str]:

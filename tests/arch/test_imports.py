@@ -27,6 +27,7 @@ LIGHT = (
     "hw.profile",
     "hw.real.board",
     "hw.real.emulated",
+    "hw.real.emulation",
     "hw.real.emulator",
     "hw.real.host",
     "hw.real.workplan",

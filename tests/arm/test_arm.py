@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hw.boardfile import load_board
 from hw.profile import open_profile
-from hw.real.emulated import Emulation
+from hw.real.emulation import Emulation
 from hw.real.state import state_file
 from tests.arm.conftest import Machine
 from tests.arm.tree import Arch, ncnn_version

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hw.real.emulated import Emulation
+from hw.real.emulation import Emulation
 from hw.real.state import BOOT_ID, Hold
 from hw.real.sysfs import Sysfs
 from tests.emulated import model_of

@@ -23,7 +23,7 @@ from hw.ladderfile import ZOO
 from hw.profile import open_profile
 from hw.real import gpuburner
 from hw.real.board import LinuxBoard
-from hw.real.emulated import Emulation
+from hw.real.emulation import Emulation
 from hw.real.loadgen import ProcessLoad
 from hw.real.machine import WallTime, open_machine
 from hw.real.sysfs import Sysfs

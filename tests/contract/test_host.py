@@ -19,6 +19,7 @@ from hw.real.hostclocks import FixedClock, Together
 from hw.real.hostfile import find_clock, host_model, host_text
 from hw.real.interfaces import Served
 from hw.real.quota import QuotaClock
+from hw.real.settings import put_back
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
 from hw.types import Demand, Knobs, Load
@@ -66,7 +67,7 @@ def test_the_clock_is_cpufreq_where_there_is_one(tmp_path: Path) -> None:
     clock.set(2.4e9)
     for n in (0, 1):
         assert (tmp_path / f"sys/devices/system/cpu/cpufreq/policy{n}/scaling_min_freq").read_text() == "2400000\n"
-    clock.restore(before)
+    assert put_back(sysfs, before) == []
     assert clock.state() == before
     with pytest.raises(Missing, match="no clock frequency in common"):
         find_clock(write(tmp_path, cpufreq(1, "900000 1000000")), (0, 1), "cpufreq")

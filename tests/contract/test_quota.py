@@ -83,7 +83,7 @@ def test_steps_of_a_nominal_frequency(tree: Path) -> None:
         assert clock.granted_hz() == pytest.approx(1.6e9) and shown(tree, clock) == (round(2.4 * period), period)
         assert clock.set(2.1e9) == 2e9 and shown(tree, clock) == (None, period)
     finally:
-        clock.restore({})
+        clock.close()
 
 
 def test_a_process_is_put_there_and_the_group_goes(tree: Path) -> None:
@@ -92,8 +92,8 @@ def test_a_process_is_put_there_and_the_group_goes(tree: Path) -> None:
     clock.adopt(os.getpid())  # before the clock is taken: remembered
     clock.take(0.0, 1e9)
     assert (folder / "cgroup.procs").read_text().strip() == str(os.getpid())
-    clock.restore({})
-    clock.restore({})
+    clock.close()
+    clock.close()
     assert not folder.exists()
     assert (folder.parent / "cgroup.procs").read_text().strip() == str(os.getpid())
 
@@ -107,7 +107,7 @@ def test_somebody_else_changed_it(tree: Path) -> None:
         with pytest.raises(Flaky, match=r"0\.247 of a core, which is no step"):
             clock.granted_hz()
     finally:
-        clock.restore({})
+        clock.close()
 
 
 def test_groups_of_the_dead_are_removed(tree: Path) -> None:
@@ -129,7 +129,7 @@ def test_no_permission(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = QuotaClock(Sysfs(tree), 1e9)
     with pytest.raises(Refused, match=r"no cgroup can be made there: Permission denied; run as root"):
         clock.take(0.0, 1e9)
-    clock.restore({})
+    clock.close()
 
 
 def test_a_kernel_without_bandwidth_control(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_each_core_counts_as_a_task(tree: Path) -> None:
     for cores in (1, 4, 2):
         clock.spread(cores)
         assert weight.read_text().strip() == str(task * cores)
-    clock.restore({})
+    clock.close()
 
 
 def test_it_slows_a_process_here(clock: QuotaClock) -> None:
@@ -184,15 +184,15 @@ def test_it_slows_a_process_here(clock: QuotaClock) -> None:
             share = (worked_s([process.pid]) - start_s) / (time.monotonic() - begun_s)
             assert 0.05 < share < 0.35  # a fifth of a core
             group = Path("/") / clock.record()["path"]
-            clock.restore({})
+            clock.close()
             assert not group.exists() and process.poll() is None  # it runs on without a limit
         finally:
-            clock.restore({})
+            clock.close()
             process.kill()
 
 
 def test_the_group_goes_after_a_kill(clock: QuotaClock) -> None:
-    clock.restore({})
+    clock.close()
     code = (
         "import time\nfrom hw.real.quota import QuotaClock\nfrom hw.real.sysfs import Sysfs\n"
         "clock = QuotaClock(Sysfs('/'), 1e9)\nclock.take(0.0, 1e9)\nprint(clock.record()['path'], flush=True)\n"

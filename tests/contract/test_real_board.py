@@ -17,7 +17,8 @@ from envs.scenario import Scenario
 from hw.catalog import open_board
 from hw.check import check_board
 from hw.errors import Refused
-from hw.real.emulated import EmulatedBoard, EmulatedWorker, Emulation
+from hw.real.emulated import EmulatedBoard, EmulatedWorker
+from hw.real.emulation import Emulation
 from hw.real.state import state_file
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 from tests.emulated import DEMAND, fly_on, full_speed, model_of, settings

@@ -13,7 +13,8 @@ import pytest
 
 from agents.watch import HOT_C, Watch
 from hw.errors import Flaky
-from hw.real.emulated import EmulatedLoad, EmulatedWorker, Emulation
+from hw.real.emulated import EmulatedLoad, EmulatedWorker
+from hw.real.emulation import Emulation
 from hw.real.state import state_file
 from tests.emulated import DEMAND, POLICY4, fly_on, full_speed, limits
 
@@ -122,7 +123,8 @@ def test_an_emulator_that_dies_is_flaky(xu3: Emulation) -> None:
 CONTROLLER = """
 import sys, time
 from agents.supervisor import Supervisor
-from hw.real.emulated import EmulatedBoard, Emulation
+from hw.real.emulated import EmulatedBoard
+from hw.real.emulation import Emulation
 from tests.emulated import DEMAND, full_speed, model_of
 model, profile = model_of("xu3")
 supervisor = Supervisor(sys.argv[1]) if sys.argv[2:] else None

@@ -20,7 +20,8 @@ from hw.boardfile import load_board
 from hw.boardmodel import RealModel
 from hw.errors import Flaky, InputError, Missing, Refused
 from hw.real.board import LinuxBoard
-from hw.real.emulated import EmulatedBoard, Emulation
+from hw.real.emulated import EmulatedBoard
+from hw.real.emulation import Emulation
 from hw.real.loadgen import ProcessLoad
 from hw.real.machine import open_machine
 from hw.real.state import state_file
@@ -34,7 +35,8 @@ def test_a_second_controller_is_refused(xu3: Emulation) -> None:
     board.reset(seed=0)
     code = (
         "import sys; from hw.boardfile import load_board; from hw.profile import open_profile\n"
-        "from hw.real.emulated import EmulatedBoard, Emulation\n"
+        "from hw.real.emulated import EmulatedBoard\n"
+        "from hw.real.emulation import Emulation\n"
         "model = load_board('xu3')\n"
         "EmulatedBoard(model, open_profile(model, None), Emulation.attach(sys.argv[1], model)).reset(seed=0)\n"
     )

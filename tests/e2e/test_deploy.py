@@ -16,7 +16,7 @@ import pytest
 
 from hw.boardfile import load_board
 from hw.profile import open_profile
-from hw.real.emulated import Emulation
+from hw.real.emulation import Emulation
 from hw.real.state import BOOT_ID, state_file
 from tests.e2e.deploying import policy_of, rows, run, words
 from tests.e2e.refusing import refused

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hw.errors import Missing, Refused
-from hw.real.clocks import ClockDriver, Cpufreq, Devfreq
+from hw.real.clocks import Cpufreq, Devfreq
+from hw.real.settings import put_back
 from hw.real.sysfs import Sysfs
 
 CPU = "sys/devices/system/cpu"
@@ -43,12 +44,12 @@ def said(transcript: list[str], folder: str) -> list[str]:
     return [line.removeprefix(f"{folder}/") for line in transcript]
 
 
-def fly(driver: ClockDriver, *ghz: float) -> None:
+def fly(driver: Cpufreq | Devfreq, *ghz: float) -> None:
     before = driver.state()
     driver.take(driver.freqs_hz[0], driver.freqs_hz[-1])
     for f in ghz:
         driver.set(f * 1e9)
-    driver.restore(before)
+    assert put_back(driver.sysfs, before) == []
 
 
 @pytest.mark.parametrize(
