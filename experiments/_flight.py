@@ -39,8 +39,9 @@ class Flight:
     ) -> None:
         """`title`: said once the board is ours. `hot_c`: see `Watch`. `file`: opened, and closed here."""
         self._board, self._spec, self._file = board, board.spec, file
-        self._root = board.root if isinstance(board, LinuxBoard) else None
-        self._awaited = board.awaited if isinstance(board, LinuxBoard) else ()
+        # files to put back, load to prepare, time that it takes to set and read: a simulated board has none of these
+        self._machine = board if isinstance(board, LinuxBoard) else None
+        self._root = None if self._machine is None else self._machine.root
         self._shadow = policy if isinstance(policy, Shadow) else None
         self._fallback_name = fallback_name
         self._pilot = Pilot(
@@ -62,10 +63,9 @@ class Flight:
         """
         status, reason = 0, ""
         try:
-            if isinstance(self._board, LinuxBoard):  # before anybody waits for a beat
-                self._board.prepare(scenario.backgrounds(self._spec))
-            if self._root is not None:
-                self._supervisor = Supervisor(self._root, self._awaited)
+            if self._machine is not None:
+                self._machine.prepare(scenario.backgrounds(self._spec))  # before anybody waits for a beat
+                self._supervisor = Supervisor(self._machine.root, self._machine.awaited)
             control(
                 self._board,
                 self._pilot,
@@ -117,9 +117,9 @@ class Flight:
 
     def _found(self) -> list[str]:
         """What the driver finds on a machine, in a line; none for a simulated board, which has nothing to find."""
-        if isinstance(self._board, LinuxBoard):
+        if self._machine is not None:
             with contextlib.suppress(BoardError):  # no flight ends for want of a line
-                return [found(self._board.record)]
+                return [found(self._machine.record)]
         return []
 
     def _hand_over(self, reason: str) -> None:
@@ -137,8 +137,8 @@ class Flight:
         self._missed += telemetry.missed
         total_j = telemetry.total_energy_j
         self._energy_j = None if total_j is None or self._energy_j is None else self._energy_j + total_j
-        if isinstance(self._board, LinuxBoard):
-            self._overhead_s.append(self._pilot.decided_s + self._board.overhead_s)
+        if self._machine is not None:
+            self._overhead_s.append(self._pilot.decided_s + self._machine.overhead_s)
         say(line(self._t_s, demand, telemetry, self._spec))
 
     def summary(self) -> str:

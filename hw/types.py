@@ -154,7 +154,7 @@ class Telemetry:
     latency_p95_s: float | None
     accuracy: float | None  # measured on `labelled` frames
     labelled: int
-    confidence: float | None  # of the network on unlabelled frames
+    confidence: float | None  # mean top-1 probability of the network, where its worker tells
     energy_j: Mapping[str, float] | None  # per rail, as its meter reports it
     temp_c: Mapping[str, float]  # per thermal node
     utilisation: Mapping[str, float]  # per unit: mean busy share of all its cores, 0..1, background included
