@@ -196,10 +196,12 @@ def provenance(
         f"Power {power}: {record['meter']}. Other work took "
         f"{100 * busy:.0f} % of the cores before the sweep."
     )
-    accuracy = f"ladder {Path(setup.plan.ladder).name}, measured by ncnn on test images when it was exported"
+    ladder = Path(setup.plan.ladder).name
+    accuracy = f"ladder {ladder}, measured by ncnn on test images when it was exported"
     if setup.plan.rounds:
         accuracy += "; a busy loop does its work in proportion to the MACs"
     found: dict[str, object] = {
+        "ladder": ladder,
         "how": how,
         "when": date.today().isoformat(),
         "sensor_rate_hz": setup.sensor_rate_hz,

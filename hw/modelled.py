@@ -57,6 +57,7 @@ def model_profile(ladder: str | Path, model: BoardModel) -> Profile:
             rungs=found.rungs,
             points=tuple(points),
             provenance={
+                "ladder": found.name,
                 "how": how,
                 "when": WHEN,
                 "sensor_rate_hz": 0.0,

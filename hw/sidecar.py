@@ -15,6 +15,7 @@ from hw.files import read_text
 from hw.types import Kind, Profile, Rung
 
 KEYS = ("board", "name", "kind", "how", "when", "sensor_rate_hz", "checksum", "rungs")
+OPTIONAL = ("ladder", "power")
 POWER = ("measured", "modelled", "missing")
 RUNG_KEYS = ("name", "accuracy", "accuracy_source", "macs", "bytes")
 
@@ -22,8 +23,9 @@ RUNG_KEYS = ("name", "accuracy", "accuracy_source", "macs", "bytes")
 def read_sidecar(path: Path, board: str) -> Profile:
     """What the sidecar says, as a Profile without points yet; InputError where it is missing or malformed.
 
-    `provenance` holds `how`, `when`, `sensor_rate_hz`, `power` (one of POWER, only where it is not the profile's
-    kind: a board without a meter) and `accuracy_source` (a tuple, one text per rung).
+    `provenance` holds `how`, `when`, `sensor_rate_hz`, `accuracy_source` (a tuple, one text per rung) and, where the
+    sidecar says so, `ladder` (the name of the network whose work it is of) and `power` (one of POWER, only where it is
+    not the profile's kind: a board without a meter).
     """
     if not path.is_file():
         raise InputError.at(path, "missing: a profile needs this file beside its .csv")
@@ -32,7 +34,7 @@ def read_sidecar(path: Path, board: str) -> Profile:
         raw: dict[str, object] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError.at(path, f"not a TOML file: {error}") from None
-    _check_keys(path, {"power": raw.get("kind"), **raw}, (*KEYS, "power"), "")
+    _check_keys(path, dict.fromkeys(OPTIONAL) | raw, (*KEYS, *OPTIONAL), "")
     texts = {key: _text(path, raw, key, "") for key in ("board", "name", "kind", "how", "when", "checksum")}
     if texts["board"] != board:
         raise InputError.at(path, "is of another board", column="board", value=texts["board"], want=f"here {board!r}")
@@ -60,6 +62,7 @@ def read_sidecar(path: Path, board: str) -> Profile:
             "how": texts["how"],
             "when": texts["when"],
             "sensor_rate_hz": _number(path, raw, "sensor_rate_hz", "", math.inf),
+            **({"ladder": _text(path, raw, "ladder", "")} if "ladder" in raw else {}),
             **({} if power == texts["kind"] else {"power": power}),
             "accuracy_source": tuple(
                 _text(path, table, "accuracy_source", f" of rung {i}") for i, table in enumerate(tables, 1)
@@ -82,6 +85,7 @@ def sidecar_text(profile: Profile) -> str:
     head: dict[str, object] = {
         "board": profile.board,
         "name": profile.name,
+        **({"ladder": told["ladder"]} if "ladder" in told else {}),
         "kind": profile.kind,
         "how": told["how"],
         "when": told["when"],

@@ -63,6 +63,7 @@ def make_profile(rng: np.random.Generator, kind: str = "modelled") -> Profile:
         ),
         points=tuple(points),
         provenance={
+            **({"ladder": "bench-net"} if kind == "measured" else {}),
             "how": 'quotes " and \\ back\nslashes, ä, \x7f',
             "when": "2026-11-21",
             "sensor_rate_hz": 0.0 if kind == "modelled" else 28.4,
@@ -187,6 +188,7 @@ BAD_SIDECAR: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "kind against samples": (lambda t: t.replace('"modelled"', '"measured"'), ("samples", "measured")),
     "checksum": (lambda t: t.replace('checksum = "', 'checksum = "x'), ("not a checksum",)),
     "rate": (lambda t: t.replace("sensor_rate_hz = 0.0", "sensor_rate_hz = nan"), ("'sensor_rate_hz'",)),
+    "ladder": (lambda t: "ladder = 3\n" + t, ("'ladder'", "not a text")),
     "text": (lambda t: t.replace('when = "2026-11-21"', "when = 2026"), ("'when'", "not a text")),
     "accuracy": (lambda t: t.replace("0.75", "75.0"), ("of rung 2", "'accuracy'", "75.0", "from 0 to 1")),
     "huge": (lambda t: t.replace("0.75", "9" * 400), ("of rung 2", "'accuracy'")),

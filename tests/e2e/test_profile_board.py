@@ -24,6 +24,7 @@ from hw.errors import Flaky, InputError, Missing
 from hw.profile import load_profile, need_power, open_profile, save_profile
 from hw.profiletable import Key
 from hw.real.state import state_file
+from hw.real.workplan import load_plan
 from hw.types import Demand, Knobs, Profile, Telemetry
 from tests.here import need_state_folder
 from tests.vulkan import NO_DEVICE, NO_DRIVER
@@ -121,6 +122,7 @@ def test_the_profile_is_one(swept: tuple[Path, list[str], Done]) -> None:
     assert 0.005 < means[0] < 1.0 and means[3] > 1.5 * means[0]
     how = str(profile.provenance["how"])
     assert "busy loop in place of a network" in how and "one fixed step" in how and "order drawn anew" in how
+    assert profile.provenance["ladder"] == load_plan(out).ladder
     if profile.provenance.get("power") == "missing":
         with (out / "host-measured.csv").open(newline="") as stream:
             assert {row["power_w"] + row["power_cpu_w"] for row in csv.DictReader(stream)} == {""}
