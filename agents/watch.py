@@ -91,23 +91,30 @@ class Pilot:
         """As the policy in charge does. Raises Fault where there is none left to fly, or none should."""
         began_s = time.perf_counter()
         self._on_interval()
-        reason = self._watch.look(telemetry)
-        while True:
-            if reason is None:
-                try:
-                    knobs = self._policy.act(telemetry, demand)
-                    if all(map(math.isfinite, knobs.freqs_hz.values())):
-                        self.decided_s = time.perf_counter() - began_s
-                        return knobs
-                    reason = "the policy asks for a frequency that is no number"
-                except Exception as error:  # whatever it is: the board must not be left to a policy that fails
-                    reason = f"the policy failed: {type(error).__name__}: {error}"
-            if self._fallback is None:
-                raise Fault(reason)
-            self._on_handover(reason)
-            self._policy, self._fallback = self._fallback, None
-            self._watch.forgive()
-            reason = None  # this telemetry was looked at, and what is wrong with it was the reason
+        if reason := self._watch.look(telemetry):
+            self._hand_over(reason)  # whoever takes over is not asked about this telemetry again
+        while isinstance(found := self._ask(telemetry, demand), str):
+            self._hand_over(found)
+        self.decided_s = time.perf_counter() - began_s
+        return found
+
+    def _ask(self, telemetry: Telemetry, demand: Demand) -> Knobs | str:
+        """What the policy in charge wants, or why that cannot be had."""
+        try:
+            knobs = self._policy.act(telemetry, demand)
+            if all(map(math.isfinite, knobs.freqs_hz.values())):
+                return knobs
+            return "the policy asks for a frequency that is no number"
+        except Exception as error:  # whatever it is: the board must not be left to a policy that fails
+            return f"the policy failed: {type(error).__name__}: {error}"
+
+    def _hand_over(self, reason: str) -> None:
+        """The fallback takes charge; Fault where there is none."""
+        if self._fallback is None:
+            raise Fault(reason)
+        self._on_handover(reason)
+        self._policy, self._fallback = self._fallback, None
+        self._watch.forgive()
 
 
 class Shadow:

@@ -69,7 +69,7 @@ def set_up(
         text = host_text(sysfs, clock=clock, cores=cores, power_model=power_model, nominal_hz=nominal_hz)
         model = _host(text, out)
     else:
-        text, model = "", load_board(board)
+        model = load_board(board)
     serves = ladder is not None and importlib.util.find_spec("ncnn") is not None
     if model.spec.gpu is not None:
         _check_gpu(model, model.spec.gpu.name, serves)

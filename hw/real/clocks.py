@@ -43,10 +43,6 @@ class ClockDriver(Protocol):
         """Every file that this driver writes; those of `state` and more, as some have no text before."""
         ...
 
-    def close(self) -> None:
-        """Give up what it made; twice is fine. Files that were there before are put back by whoever saved them."""
-        ...
-
     def take(self, low_hz: float, high_hz: float) -> None:
         """Take the clock over from the kernel, for frequencies within these bounds; Refused where it will not."""
         ...
@@ -95,9 +91,6 @@ class _MinMax:
         """The two limits."""
         self._found_hz = self.limit_hz
         return {path: self.sysfs.read(path) for path in (self._min, self._max)}
-
-    def close(self) -> None:
-        """Nothing of its own."""
 
     def hidden(self, high_hz: float) -> dict[str, str]:
         """The highest limit, where a hot kernel shows its own cap in its place.

@@ -96,7 +96,8 @@ class HostBoard(LinuxBoard):
         try:
             super().close()
         finally:
-            self._clock.close()
+            if self._quota is not None:
+                self._quota.close()
 
     def _driver(self, clock: Clock, real: object) -> ClockDriver:
         return self._clock

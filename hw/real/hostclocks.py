@@ -37,9 +37,6 @@ class Together:
         """Every file that may change."""
         return {path: text for driver in self._drivers for path, text in driver.state().items()}
 
-    def close(self) -> None:
-        """Nothing of its own."""
-
     def take(self, low_hz: float, high_hz: float) -> None:
         """Take all of them over; Refused where the kernel keeps one."""
         for driver in self._drivers:
@@ -82,9 +79,6 @@ class FixedClock:
     def state(self) -> dict[str, str]:
         """Nothing is changed."""
         return {}
-
-    def close(self) -> None:
-        """Nothing of its own."""
 
     def take(self, low_hz: float, high_hz: float) -> None:
         """Nothing to take."""
