@@ -20,26 +20,21 @@ from dyndnn.errors import NetworkError
 from dyndnn.frames import Source
 from dyndnn.gpu import open_gpu
 from dyndnn.network import Frame, Network, softmax
+from dyndnn.prices import Prices, measure_prices
 from dyndnn.settings import MAX_BATCH, MAX_RATE_HZ, MAX_THREADS, Settings, pin, powersave
 from dyndnn.values import number, switch, whole
 
 KEPT_LATENCIES = 100_000  # for the summary
-WARM_UPS = 3
-FORGET = 0.1  # how fast the price of an upgrade falls where it turns out lower; it rises at once
-RECOVER = 0.005  # how fast it falls to what it was at load while no upgrade is tried: each try may cost a deadline
-MAX_PACE = 16.0  # clocks of a board differ by less; what took longer than that was held up
 MAX_COMMAND = 80  # characters; no command is longer
 
 Emit = Callable[[dict[str, object]], None]
 
 
 class _Loaded(NamedTuple):
-    """A network on the CPU or on the GPU."""
+    """A network on the CPU or on the GPU, and what its rungs cost."""
 
     network: Network
-    start_s: list[float]  # at load: of a frame that begins at rung k
-    usual_s: list[float]  # at load: of rung k for a frame that stands at rung k - 1
-    price_s: list[float]  # the same, as it was lately, at the pace of the load
+    prices: Prices
 
 
 class Worker:
@@ -70,19 +65,7 @@ class Worker:
         """Load the network and warm it up."""
         options = {"threads": 1, "gpu": True} if gpu else {"threads": self._own_threads}
         network = Network.load(self._directory, **{**self._options, **options})
-        rungs = len(network.ladder.rungs)
-        frame = np.zeros(network.ladder.input.shape, np.uint8)
-        starts, prices = np.empty((WARM_UPS, rungs)), np.empty((WARM_UPS, rungs))
-        for start, price in zip(starts, prices, strict=True):
-            inference = network.begin(frame)
-            for k in range(rungs):
-                before_s = time.monotonic()
-                inference.upto(k)
-                between_s = time.monotonic()
-                network.begin(frame).upto(k)
-                price[k], start[k] = between_s - before_s, time.monotonic() - between_s
-        usual_s = prices.min(0).tolist()
-        return _Loaded(network, starts.min(0).tolist(), usual_s, list(usual_s))
+        return _Loaded(network, measure_prices(network))
 
     @property
     def _own_threads(self) -> int:
@@ -110,7 +93,7 @@ class Worker:
             self._on_gpu = here
         else:
             self._on_cpu = here
-        self.network, self._start_s, self._usual_s, self._price_s = here
+        self.network, self._prices = here
 
     def ready(self) -> None:
         """Say that frames may come."""
@@ -133,21 +116,20 @@ class Worker:
         if start_s >= deadline_s:
             self._drop(arrived_s, name)
             return
-        rung = self.settings.rung
+        rung, prices = self.settings.rung, self._prices
         try:
             inference = self.network.begin(frame)
             logits = inference.upto(rung)
             end_s = time.monotonic()
-            # now / at load: clock and neighbours change it
-            pace = min(max((end_s - start_s) / self._start_s[rung], 1 / MAX_PACE), MAX_PACE)
-            while self.settings.anytime and rung + 1 < len(self._price_s):
-                if end_s + pace * self._price_s[rung + 1] > min(deadline_s, next_s):
-                    self._price_s[rung + 1] += RECOVER * (self._usual_s[rung + 1] - self._price_s[rung + 1])
+            pace = prices.pace(rung, end_s - start_s)
+            while self.settings.anytime and rung + 1 < len(prices):
+                if end_s + prices.upgrade_s(rung + 1, pace) > min(deadline_s, next_s):
+                    prices.declined(rung + 1)
                     break
                 rung += 1
                 before_s, logits = end_s, inference.upto(rung)
                 end_s = time.monotonic()
-                self._reprice(rung, (end_s - before_s) / pace)
+                prices.paid(rung, end_s - before_s, pace)
         except NetworkError as error:
             self.refuse(str(error), name)
             return
@@ -209,10 +191,6 @@ class Worker:
     def _count(self, name: str) -> dict[str, object]:
         self._frames += 1
         return {"frame": self._frames} | ({"name": name} if name else {})
-
-    def _reprice(self, rung: int, took_s: float) -> None:
-        """Learn from an upgrade to `rung` that took so long at the pace of the load."""
-        self._price_s[rung] = max(took_s, (1 - FORGET) * self._price_s[rung] + FORGET * took_s)
 
     def obey(self, line: str) -> None:
         """Carry out a command that changes a setting; a line says what came of it."""

@@ -12,6 +12,7 @@ import pytest
 from dyndnn.camera import camera
 from dyndnn.frames import open_frames
 from dyndnn.network import Network
+from dyndnn.prices import Prices
 from dyndnn.settings import Settings
 from dyndnn.worker import Worker
 from tests.serving import Record
@@ -27,18 +28,25 @@ def test_anytime_upgrades_while_time_is_left(group_folder: Path) -> None:
     worker.serve(frame, now_s, next_s=now_s)  # the next one is waiting
     settings.rung = 1
     worker.serve(frame, now_s, next_s=now_s)
-    worker._price_s[3] = 100.0  # the last step is known to take too long
+    worker._prices.paid(3, 100.0, 1.0)  # the last step is known to take too long
     worker.serve(frame, time.monotonic())
     settings.anytime = False
     worker.serve(frame, time.monotonic())
     worker.serve(frame, time.monotonic() - 11)
     assert [r.get("rung") for r in told] == ["100%", "25%", "50%", "75%", "50%", None]
     assert told[-1]["dropped"]
-    worker._price_s[3] = 100.0
-    worker._reprice(3, 0.001)
-    assert worker._price_s[3] == pytest.approx(90.0001)  # forgets slowly
-    worker._reprice(3, 200.0)
-    assert worker._price_s[3] == 200.0  # learns at once
+
+
+def test_a_price_rises_at_once_and_falls_slowly() -> None:
+    prices = Prices([1.0, 2.0], [1.0, 1.0])
+    assert prices.pace(1, 4.0) == 2.0 and prices.upgrade_s(1, 2.0) == 2.0
+    prices.paid(1, 200.0, 2.0)
+    assert prices.upgrade_s(1, 1.0) == 100.0
+    prices.paid(1, 0.002, 2.0)
+    assert prices.upgrade_s(1, 1.0) == pytest.approx(90.0001)
+    prices.declined(1)
+    assert 80.0 < prices.upgrade_s(1, 1.0) < 90.0
+    assert prices.pace(0, 1e6) == 16.0, "held up, not slow"
 
 
 class Clock:
@@ -63,7 +71,8 @@ class Clock:
 
 def test_anytime_recovers_from_a_slow_frame(group_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, told = Clock(), list[Record]()
-    monkeypatch.setattr("dyndnn.worker.time", clock)
+    for room in ("worker", "prices"):
+        monkeypatch.setattr(f"dyndnn.{room}.time", clock)
     monkeypatch.setattr(Network, "begin", lambda _, frame: clock.begin(frame))
     worker = Worker(group_folder, Settings(anytime=True, deadline_s=4.5), told.append)
 
@@ -77,7 +86,7 @@ def test_anytime_recovers_from_a_slow_frame(group_folder: Path, monkeypatch: pyt
     clock.held_s, worker.settings.deadline_s = 100.0, 150.0
     assert rung() == "100%", "a frame that was held up is no slower clock"
     clock.held_s, worker.settings.deadline_s = 0.0, 4.5
-    worker._reprice(1, 40.0)  # one upgrade was held up by something else
+    worker._prices.paid(1, 40.0, 1.0)  # one upgrade was held up by something else
     assert rung() == "25%"
     assert [rung() for _ in range(1000)][-1] == "100%"
 
