@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def times(name: str, factor: float) -> Callable[[Telemetry], Telemetry]:
         value = getattr(t, name)
         if value is None:
             return t
-        changed = value * factor if isinstance(value, float) else scaled(dict(value), factor)
+        changed: Any = value * factor if isinstance(value, float) else scaled(dict(value), factor)
         return replace(t, **{name: changed})
 
     return fault
@@ -175,12 +176,13 @@ def test_bad_clocks(changes: dict[str, object], expected: str) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: open_board("xu5"),
         lambda: open_board("xu3", profile="none such"),
         lambda: open_board("xu3", backend="real"),
         lambda: open_board("xu3", backend="cloud"),
-    ):
+    )
+    for call in calls:
         with pytest.raises(InputError) as caught:
             call()
         assert "\n" not in str(caught.value)

@@ -16,11 +16,13 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
+from envs.actions import ActionView
 from envs.codec import Codec
 from envs.control import ControlEnv
 from envs.sb3 import BoardVecEnv
 from envs.task import open_task
 from envs.vector import BoardVectorEnv, make_sb3_env
+from hw.boardfile import load_board
 from hw.errors import InputError
 from hw.simulated.board import SimBoard
 from hw.types import Demand, Rung
@@ -48,13 +50,13 @@ print("fine")
 """
 
 
-def make(action_view: str = "multi") -> ControlEnv:
+def make(action_view: ActionView = "multi") -> ControlEnv:
     env = gymnasium.make(ID, family="held_out", action_view=action_view).unwrapped
     assert isinstance(env, ControlEnv)
     return env
 
 
-def make_many(n: int, action_view: str = "multi") -> BoardVectorEnv:
+def make_many(n: int, action_view: ActionView = "multi") -> BoardVectorEnv:
     env = gymnasium.make_vec(ID, num_envs=n, family="held_out", action_view=action_view)
     assert isinstance(env, BoardVectorEnv)
     return env
@@ -69,7 +71,7 @@ def test_a_fresh_interpreter_knows_the_names(tmp_path: object) -> None:
 
 
 @pytest.mark.parametrize("action_view", ("multi", "flat"))
-def test_checkers_are_content(action_view: str) -> None:
+def test_checkers_are_content(action_view: ActionView) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gymnasium_check(gymnasium.make(ID, family="held_out", action_view=action_view).unwrapped)
@@ -77,7 +79,7 @@ def test_checkers_are_content(action_view: str) -> None:
 
 
 @pytest.mark.parametrize("action_view", ("multi", "flat"))
-def test_masks_bar_the_rungs_below_the_floor(action_view: str) -> None:
+def test_masks_bar_the_rungs_below_the_floor(action_view: ActionView) -> None:
     env = make(action_view)
     rungs = len(env.profile.rungs)
     size = N_POINTS if action_view == "flat" else rungs + 8 + 13 + 19
@@ -105,7 +107,7 @@ def test_a_ladder_of_many_rungs_shows_which_one_it_stands_on() -> None:
     first = [p for p in env.profile.points if p.rung == 1]
     rungs = tuple(Rung(index=k, name=f"r{k}", accuracy=0.5 + k / 1000) for k in range(1, count + 1))
     points = tuple(replace(p, rung=rung.index) for rung in rungs for p in first)
-    board = SimBoard(env.board.simulator.model, replace(env.profile, rungs=rungs, points=points))
+    board = SimBoard(load_board("xu3"), replace(env.profile, rungs=rungs, points=points))
     codec = Codec(board.spec, board.profile)
     telemetry = board.reset(seed=0)
     demand = Demand(rate_hz=1.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
@@ -126,7 +128,7 @@ def test_flat_actions_mean_the_points_of_the_profile() -> None:
 
 
 @pytest.mark.parametrize("action_view", ("multi", "flat"))
-def test_vector_env_resets_in_the_same_step(action_view: str) -> None:
+def test_vector_env_resets_in_the_same_step(action_view: ActionView) -> None:
     env = make_many(3, action_view)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     rows, _ = env.reset(seed=5)
@@ -160,9 +162,9 @@ def staggered(n: int) -> BoardVectorEnv:
 
 def test_infos_lie_as_gymnasium_lays_them() -> None:
     """Only the lanes that ended have a last observation and a last interval, and every array says whose it is."""
-    env = DictInfoToList(staggered(3))
+    listed = DictInfoToList(staggered(3))
     for k in range(6):
-        *_, truncated, infos = env.step(np.zeros((3, 4), np.int64))
+        *_, truncated, infos = listed.step(np.zeros((3, 4), np.int64))
         assert truncated.tolist() == [k == 2, k == 3, k == 4]
         for lane, info in enumerate(infos):
             last = info["final_info"] if truncated[lane] else info
@@ -176,7 +178,7 @@ def test_infos_lie_as_gymnasium_lays_them() -> None:
 
 
 @pytest.mark.parametrize("action_view", ("multi", "flat"))
-def test_an_action_outside_the_space_is_refused(action_view: str) -> None:
+def test_an_action_outside_the_space_is_refused(action_view: ActionView) -> None:
     env, one = make_many(3, action_view), make(action_view)
     env.reset(seed=0)
     one.reset(seed=0)
@@ -204,14 +206,16 @@ def test_gymnasium_records_episode_statistics() -> None:
             break
     assert truncated.all()
     np.testing.assert_allclose(info["episode"]["r"], returns, rtol=1e-4)
-    assert (info["episode"]["l"] == env.unwrapped.batch.bank.intervals[0]).all()
+    lanes = env.unwrapped
+    assert isinstance(lanes, BoardVectorEnv)
+    assert (info["episode"]["l"] == lanes.batch.bank.intervals[0]).all()
 
 
 @pytest.mark.parametrize("action_view", ("multi", "flat"))
-def test_sb3_face(action_view: str) -> None:
+def test_sb3_face(action_view: ActionView) -> None:
     env = make_sb3_env("xu3", n_envs=3, seed=2, action_view=action_view, family="held_out")
     rows = env.reset()
-    assert rows.shape == (3, *env.observation_space.shape)
+    assert isinstance(rows, np.ndarray) and rows.shape == (3, env.codec.observation_size)
     assert rows.dtype == np.float32
     assert env.pop_statistics() == {}
     masks = env.env_method("action_masks")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,7 +238,12 @@ def test_a_sweep_measures_the_gpu(tmp_path: Path, worker: ProcessWorker) -> None
     emulation = Emulation.start(model, profile)
     asked: list[tuple[int, tuple[int, ...], int]] = []
     place = worker.set
-    worker.set = lambda rung, cpus, threads: (asked.append((rung, tuple(cpus), threads)), place(rung, cpus, threads))[1]  # type: ignore[method-assign]
+
+    def told(rung: int, cpus: Sequence[int], threads: int) -> None:
+        asked.append((rung, tuple(cpus), threads))
+        place(rung, cpus, threads)
+
+    worker.set = told  # type: ignore[method-assign]
     samples: list[Sample] = []
     fast = replace(model, spec=replace(model.spec, interval_s=0.1))
     load, sysfs = ProcessLoad(model.real.cpus, gpu="gpu"), Sysfs(emulation.root)

@@ -24,6 +24,7 @@ from hw.errors import InputError
 from hw.simulated.board import SimBoard, knob_indices
 from hw.simulated.simulator import Simulator
 from hw.types import GOALS, BoardSpec, Clock, Demand, Knobs, OperatingPoint, Profile, Rung, Telemetry, Unit
+from tests.arrays import f32
 
 Indices = NDArray[np.intp]
 
@@ -137,7 +138,7 @@ def scenario(board: SimBoard) -> Scenario:
     return generate("held_out", board.spec, board.profile, np.random.default_rng(1), duration_s=20.0)
 
 
-def fly(name: str, board: SimBoard, scenario: Scenario, **options: int) -> list[Telemetry]:
+def fly(name: str, board: SimBoard, scenario: Scenario, **options: Any) -> list[Telemetry]:
     policy = make_policy(name)
     if isinstance(policy, Privileged):
         policy.bind(board, scenario, RewardWeights())
@@ -288,7 +289,8 @@ def rewards(lanes: Simulator, points: Indices, demand: Demand) -> NDArray[np.flo
         temp_c=interval.temp_c,
         throttled=interval.throttled,
     )
-    return np.sum(list(terms.values()), axis=0)
+    total: NDArray[np.floating[Any]] = np.sum(list(terms.values()), axis=0)
+    return total
 
 
 def test_nothing_beats_the_oracle_in_an_interval(board: SimBoard, scenario: Scenario) -> None:
@@ -323,9 +325,9 @@ def test_no_other_point_beats_static_best(board: SimBoard, scenario: Scenario) -
             if k in changes:
                 row = changes[k]
                 lane.inject(
-                    np.float32(scenario.load[row][:, None]),
-                    np.float32([scenario.mem_gbps[row]]),
-                    np.float32([scenario.ambient_c[row]]),
+                    f32(scenario.load[row][:, None]),
+                    f32([scenario.mem_gbps[row]]),
+                    f32([scenario.ambient_c[row]]),
                 )
             sum_ += float(rewards(lane, points, scenario.demand(row))[0])
         return sum_

@@ -17,6 +17,7 @@ from agents.policy import make_policy
 from agents.policy_file import FORMAT_VERSION, MAX_BYTES
 from agents.runtime import control
 from agents.saved import SavedPolicy
+from envs.actions import ActionView
 from envs.codec import Codec
 from envs.families import scenario_set
 from hw.boardfile import load_board
@@ -73,7 +74,7 @@ def refused(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("view", ["multi", "flat"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_round_trip(spec: BoardSpec, profile: Profile, view: str, activation: str, tmp_path: Path) -> None:
+def test_round_trip(spec: BoardSpec, profile: Profile, view: ActionView, activation: str, tmp_path: Path) -> None:
     policy = untrained_policy(spec, profile, view=view, activation=activation)
     policy.save(tmp_path / "policy.npz")
     again = make_policy(str(tmp_path / "policy.npz"))
@@ -102,7 +103,7 @@ def test_mask_is_obeyed(policy: SavedPolicy) -> None:
 
 
 @pytest.mark.parametrize("view", ["multi", "flat"])
-def test_flies(spec: BoardSpec, profile: Profile, view: str) -> None:
+def test_flies(spec: BoardSpec, profile: Profile, view: ActionView) -> None:
     """Through the one loop on a simulated board; a masked policy never asks for a rung below the floor."""
     policy = untrained_policy(spec, profile, view=view)
     scenario = scenario_set("held_out", spec, profile, 1, seed=2)[0]

@@ -58,5 +58,6 @@ def test_every_lane_has_a_seed_of_its_own() -> None:
         face.reset()
         for _ in range(5):
             rows, *_ = face.step(np.zeros((LANES, 4), np.int64))
+        assert isinstance(rows, np.ndarray)
         seen.extend(rows)
     assert len(np.unique(seen, axis=0)) == 2 * LANES

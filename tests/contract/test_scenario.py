@@ -302,7 +302,7 @@ def test_held_out_has_its_own_time_structure() -> None:
     def monotone(s: Scenario) -> bool:
         busy = s.load[:-1, s.load.sum(axis=0).argmax()]
         steps = np.diff(busy)
-        return len(np.unique(busy)) > 4 and ((steps >= 0).all() or (steps <= 0).all())
+        return len(np.unique(busy)) > 4 and bool((steps >= 0).all() or (steps <= 0).all())
 
     def comes_back(s: Scenario) -> bool:
         starts = [0, *(i for i in range(1, len(s.t_s) - 1) if s.deadline_s[i] != s.deadline_s[i - 1])]

@@ -228,7 +228,7 @@ def test_nothing_is_left_after_a_kill() -> None:
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    pids = done.stdout.split()
+    pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 3, done.stderr
     gone(pids)
 

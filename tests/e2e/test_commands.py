@@ -95,7 +95,7 @@ def test_tensorboard_holds_terms_misses_and_energy(trained: tuple[Path, Done]) -
 def test_compare_same_rows_twice_and_in_one_process(trained: tuple[Path, Done], tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text(SCENARIO)
     policy = trained[0] / "policy.npz"
-    words = ("--board", "xu3", "--scenarios", "mine.csv", "--seeds", 2, "--telemetry")
+    words: list[object] = ["--board", "xu3", "--scenarios", "mine.csv", "--seeds", 2, "--telemetry"]
     words += ("--controllers", policy, "schedutil@auto", "static_safe")
     for out, jobs in (("a", 2), ("b", 1)):
         done = run(tmp_path, "compare.py", *words, "--jobs", jobs, "--out", out)

@@ -90,7 +90,7 @@ class Fault(NamedTuple):
     inject: Callable[[Emulation, Popen, Path], None]
     status: int
     says: str
-    more: tuple[str, ...] = ()
+    more: tuple[object, ...] = ()
 
 
 def emulated(kind: str) -> Callable[[Emulation, Popen, Path], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,9 @@ A15 = Clock(name="a15", freqs_hz=tuple(m * 1e8 for m in range(2, 21)), volts=(1.
 A7 = Clock(name="a7", freqs_hz=tuple(m * 1e8 for m in range(2, 15)), volts=(1.0,) * 13)
 
 
-def settle(rule: type, freq_ghz: float, load: float, clock: Clock = A15, interval_s: float = 0.5) -> float:
+def settle(rule: type[Any], freq_ghz: float, load: float, clock: Clock = A15, interval_s: float = 0.5) -> float:
     """GHz."""
-    return clock.freqs_hz[rule(clock, interval_s).settle(freq_ghz * 1e9, load)] / 1e9
+    return float(clock.freqs_hz[rule(clock, interval_s).settle(freq_ghz * 1e9, load)] / 1e9)
 
 
 @pytest.mark.parametrize("load", [0.0, 0.5, 1.0, math.inf])
@@ -88,7 +89,9 @@ def test_conservative(start: float, load: float, interval_s: float, ghz: float) 
 def test_conservative_adds_up_steps_smaller_than_the_table_s() -> None:
     """5 % of 1.4 GHz is 70 MHz: up 0.27, 0.34, 0.41, rounded down; from there 0.34, 0.27, 0.2, rounded up."""
     rule = Conservative(A7, 0.02)
-    freq, up, down = A7.freqs_hz[0], [], []
+    up: list[float] = []
+    down: list[float] = []
+    freq = A7.freqs_hz[0]
     for load, trace in [(math.inf, up)] * 3 + [(0.0, down)] * 3:
         freq = A7.freqs_hz[rule.settle(freq, load)]
         trace.append(freq / 1e9)

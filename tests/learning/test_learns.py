@@ -43,20 +43,18 @@ class Chance:
 
 def reward(policy: Policy, board: SimBoard, scenarios: Sequence[Scenario]) -> float:
     """Mean per interval over the scenarios."""
-    found = []
-    for scenario in scenarios:
-        first, demands = board.reset(seed=0), list[Demand]()
-        record = control(
-            board,
-            policy,
-            scenario,
-            board.profile,
-            seed=0,
-            on_interval=lambda k, demand, telemetry, demands=demands: demands.append(demand),
-        )
-        row = episode_row("", scenario.name, 0, first, record, demands, board.profile, DEFAULT_WEIGHTS)
-        found.append(row.reward_mean)
-    return float(np.mean(found))
+    return float(np.mean([flight_reward(policy, board, scenario) for scenario in scenarios]))
+
+
+def flight_reward(policy: Policy, board: SimBoard, scenario: Scenario) -> float:
+    demands: list[Demand] = []
+
+    def hear(_: int, demand: Demand, __: Telemetry) -> None:
+        demands.append(demand)
+
+    first = board.reset(seed=0)
+    record = control(board, policy, scenario, board.profile, seed=0, on_interval=hear)
+    return episode_row("", scenario.name, 0, first, record, demands, board.profile, DEFAULT_WEIGHTS).reward_mean
 
 
 @pytest.mark.parametrize(("algo", "steps"), [("ppo", STEPS)])
@@ -86,7 +84,7 @@ def test_the_default_training_meets_its_numbers(tmp_path: Path) -> None:
     file = tmp_path / "policy.npz"
     export(trained.model, env.codec, file, profile=board.profile, spec=board.spec, config=config)
     scenarios = scenario_set("held_out", board.spec, board.profile, 8)
-    names = [file, "oracle", *(n for n in policy_names() if "@" in n)]
+    names: list[str | Path] = [file, "oracle", *(n for n in policy_names() if "@" in n)]
     found = {s.controller: s for s in summarise(evaluate(names, "xu3", board.profile, scenarios, range(5)))}
     learned, oracle = found.pop(str(file)), found.pop("oracle")
     assert learned.regret_normalised <= 0.20

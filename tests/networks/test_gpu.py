@@ -15,7 +15,9 @@ import pytest
 
 from dyndnn.ladder import ladder_folder
 from dyndnn.network import Network
-from dyndnn.worker import Settings, Worker
+from dyndnn.settings import Settings
+from dyndnn.worker import Worker
+from tests.serving import Record
 from tests.vulkan import NO_DEVICE, NO_DRIVER, need_vulkan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +85,7 @@ def test_threads_do_not_disturb_each_other(pair: Pair) -> None:
 def test_both_networks_stay() -> None:
     """From one to the other and back nothing is loaded, whatever was said of threads meanwhile."""
     need_vulkan()
-    worker = Worker(ladder_folder("digits"), Settings(gpu=True), [].append, threads=1)
+    worker = Worker(ladder_folder("digits"), Settings(gpu=True), list[Record]().append, threads=1)
     on_gpu = worker.network
     worker.obey("gpu off")
     on_cpu = worker.network

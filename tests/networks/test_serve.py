@@ -15,7 +15,8 @@ import pytest
 
 from dyndnn.frames import read_frame
 from dyndnn.network import Network, softmax
-from dyndnn.worker import Settings, Worker
+from dyndnn.settings import Settings
+from dyndnn.worker import Worker
 from tests.serving import ROOT, Record, command, serve
 
 FRAME_KEYS = ["frame", "name", "rung", "class", "confidence", "label", "arrived_s", "wait_s", "service_s"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -348,7 +349,7 @@ def test_configs_that_make_no_sense(changes: dict[str, Any], words: tuple[str, .
 def test_refusals(digits: Dataset, tmp_path: Path) -> None:
     c = config("group", "incremental", epochs=(1,), shares=(0.5, 1.0))
     run(c, digits, tmp_path / "a")
-    for wrong, words in (
+    calls: tuple[tuple[Callable[[], object], str], ...] = (
         (lambda: run(c, digits, tmp_path / "a"), "already holds a run; name a new folder, or go on with --resume"),
         (lambda: run(replace(c, batch=32), digits, tmp_path / "a", resume=True), "batch, value 32: cannot change"),
         (lambda: run(TrainConfig(), digits, tmp_path / "b"), "another set"),
@@ -358,7 +359,8 @@ def test_refusals(digits: Dataset, tmp_path: Path) -> None:
         (lambda: run(replace(c, widths_from="resnet20-uniform"), digits, tmp_path / "f"), "is a resnet20; alexnet"),
         (lambda: train(c, digits, tmp_path / "g", device="gpu"), "device, value 'gpu'"),
         (lambda: train(c, digits, tmp_path / "a" / "checkpoint.npz" / "x"), "cannot be written"),
-    ):
+    )
+    for wrong, words in calls:
         with pytest.raises(NetworkError, match=words):
             wrong()
 

@@ -63,10 +63,10 @@ def torch_net(name: str) -> DynamicNet:
         places += zip(conv.convs, conv.norms, strict=True)
     places += [(head, head) for head in net.heads]
     with torch.no_grad():
-        for (kernel, bias), (weighted, biased) in zip(kernels, places, strict=True):
+        for (weight, shift), (weighted, biased) in zip(kernels, places, strict=True):
             assert isinstance(weighted.weight, torch.Tensor) and isinstance(biased.bias, torch.Tensor)
-            weighted.weight.copy_(kernel.reshape(weighted.weight.shape))
-            biased.bias.copy_(bias)
+            weighted.weight.copy_(weight.reshape(weighted.weight.shape))
+            biased.bias.copy_(shift)
             if isinstance(biased, nn.BatchNorm2d):
                 assert biased.running_var is not None
                 biased.running_var.fill_(1 - biased.eps)

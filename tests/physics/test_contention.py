@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from hw.boardfile import board_names, load_board
+from hw.clip import constant
 from hw.profile import open_profile
 from hw.real import hostfile
 from hw.simulated import physics
 from hw.simulated.board import SimBoard
 from hw.simulated.tables import build_tables
 from hw.types import Demand, Knobs, Load, OperatingPoint, Profile
+from tests.arrays import f32
 
 MODEL = load_board("xu3")
 SPEC = MODEL.spec
@@ -58,17 +59,13 @@ CASES = [(p, n) for p in PROGRAMS for n in (2, 3, 4)]
 IDS = [f"{p.name.split()[0]}-{n}" for p, n in CASES]
 
 
-def f32(*values: float) -> npt.NDArray[np.float32]:
-    return np.array(values, np.float32)
-
-
 def modelled(program: Program, copies: int, *, traffic: bool = True) -> float:
     """The slow-down of one of these copies by the laws: the others are background work of as many cores."""
     tables = build_tables(MODEL, open_profile(SPEC, None))
     _, free_cores, streams_per_gbps = tables.placement[:, PLACE]
     busy = f32(copies - 1)
     gbps = f32((copies - 1) * program.gbps if traffic else 0.0)
-    share = physics.core_share(f32(free_cores), busy, MODEL.contention.min_share)
+    share = physics.core_share(f32(free_cores), busy, constant(MODEL.contention.min_share))
     crowd = physics.crowd(busy, share.excess, gbps * streams_per_gbps)
     compute_s, memory_s = f32(1.0 - program.memory_share), f32(program.memory_share)
     crowded_s = physics.crowded_time(f32(1.0), memory_s, MODEL.contention.stall_stretch)
@@ -129,7 +126,7 @@ def test_who_crowds_whom() -> None:
     """Busy cores beside ours crowd; a task that shares our core runs when we do not; traffic counts from anywhere."""
 
     def crowd(cores: float, unit_cores: float, busy: float, streams: float = 0.0) -> float:
-        share = physics.core_share(f32(unit_cores - cores), f32(busy), MODEL.contention.min_share)
+        share = physics.core_share(f32(unit_cores - cores), f32(busy), constant(MODEL.contention.min_share))
         return float(physics.crowd(f32(busy), share.excess, f32(streams))[0])
 
     assert crowd(1, 4, 0) == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,8 @@ def test_single_env_and_batch_agree_over_three_episodes(task: Task, lanes: int) 
     chosen = actions(task, steps)
     vector = BoardVectorEnv(task, lanes)
     rows, _ = vector.reset(seed=SEED)
-    batch_obs, batch_reward, finals = [rows.copy()], [], {}
+    batch_obs, batch_reward = [rows.copy()], list[Any]()
+    finals: dict[int, Any] = {}
     for k, action in enumerate(chosen):
         rows, reward, _, truncated, info = vector.step(np.tile(action, (lanes, 1)))
         batch_obs.append(rows.copy())
@@ -52,11 +54,11 @@ def test_single_env_and_batch_agree_over_three_episodes(task: Task, lanes: int) 
         row, _ = env.reset(seed=SEED + lane)
         np.testing.assert_allclose(row, batch_obs[0][lane], atol=1e-6)
         for k, action in enumerate(chosen):
-            row, reward, terminated, truncated, _ = env.step(action)
+            row, own_reward, terminated, ended, _ = env.step(action)
             assert not terminated
-            assert truncated == (k in finals)
-            assert reward == pytest.approx(batch_reward[k][lane], abs=2e-6), f"lane {lane}, step {k}"
-            if truncated:
+            assert ended == (k in finals)
+            assert own_reward == pytest.approx(batch_reward[k][lane], abs=2e-6), f"lane {lane}, step {k}"
+            if ended:
                 np.testing.assert_allclose(row, finals[k][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}")
                 row, _ = env.reset()
             np.testing.assert_allclose(row, batch_obs[k + 1][lane], atol=2e-6, err_msg=f"lane {lane}, step {k}")
@@ -109,7 +111,7 @@ def test_environments_without_a_seed_differ(task: Task) -> None:
         env = ControlEnv(SimBoard(task.model, task.profile, vary=task.vary), task.profile, task.scenarios[:1])
         env.reset()
         seen.append(np.array([env.step(action)[0] for action in actions(task, 5)]))
-    assert not np.array_equal(*seen)
+    assert not np.array_equal(seen[0], seen[1])
 
 
 FIELDS = (

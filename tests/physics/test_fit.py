@@ -136,7 +136,7 @@ def test_an_empty_class_is_refused() -> None:
 
 def trace(name: str, model: fit_heat.HeatModel, seed: int) -> fit_heat.Run:
     rng = np.random.default_rng(seed)
-    t_s = np.arange(400) * 0.51
+    t_s = np.arange(400, dtype=np.float64) * 0.51
     big = np.repeat(rng.uniform(0.3, 3.0, 20), 20)
     clock = np.full(400, rng.choice([0.9, 1.5, 2.5]))
     gpu = np.full(400, rng.uniform(0.06, 0.08))

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel, leak_growth
+from hw.clip import constant
 from hw.modelled import model_profile
 from hw.profile import open_profile
 from hw.simulated import physics
 from hw.simulated.simulator import Interval, Simulator
 from hw.types import Profile
+from tests.arrays import f32
 
 MODEL = load_board("xu3")
 SPEC = MODEL.spec
@@ -30,10 +32,6 @@ few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def f32(*values: float) -> npt.NDArray[np.float32]:
-    return np.array(values, np.float32)
-
-
 def random_run(
     simulator: Simulator, rng: np.random.Generator, steps: int, **fixed: Any
 ) -> list[tuple[npt.NDArray[np.intp], Interval]]:
@@ -42,9 +40,9 @@ def random_run(
     for _ in range(steps):
         busy = rng.uniform(0, 4, (2, n)) * rng.integers(0, 2, (2, n))
         ambient = fixed.get("ambient_c", rng.uniform(15, 45, n))
-        simulator.inject(np.float32(busy), np.float32(rng.uniform(0, 3, n)), np.full(n, ambient, np.float32))
+        simulator.inject(f32(busy), f32(rng.uniform(0, 3, n)), np.full(n, ambient, np.float32))
         knobs = rng.integers(0, SIZES[:, None], (len(SIZES), n))
-        rate, deadline_s = np.float32(rng.uniform(0.5, 60, n)), np.float32(rng.uniform(0.02, 2, n))
+        rate, deadline_s = f32(rng.uniform(0.5, 60, n)), f32(rng.uniform(0.02, 2, n))
         out.append((knobs, simulator.step(knobs, rate, deadline_s)))
     return out
 
@@ -92,7 +90,7 @@ def test_frames_add_up_at_the_highest_rates() -> None:
     simulator = seeded(0, n)
     for _ in range(20):
         knobs = rng.integers(0, SIZES[:, None], (len(SIZES), n))
-        rate, deadline_s = np.float32(10 ** rng.uniform(2, 6, n)), np.float32(10 ** rng.uniform(-6, 0, n))
+        rate, deadline_s = f32(10 ** rng.uniform(2, 6, n)), f32(10 ** rng.uniform(-6, 0, n))
         interval = simulator.step(knobs, rate, deadline_s)
         assert ((interval.dropped <= interval.missed) & (interval.missed <= interval.frames)).all()
         assert (interval.served + interval.dropped == interval.frames).all()
@@ -117,12 +115,12 @@ def test_throttling_only_lowers_clocks(seed: int) -> None:
 @given(seeds)
 def test_service_time_grows_with_load_and_falls_with_the_clock(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    compute, stall = np.float32(rng.uniform(1e-3, 1, N)), np.float32(rng.uniform(0, 0.2, N))
-    cores = np.float32(rng.integers(1, 5, N))
-    low = np.float32(rng.uniform(0, 4, N))
-    high = np.float32(low + rng.uniform(0, 1, N) * (4 - low))
-    traffic = np.float32(rng.uniform(0, 2, N))
-    floor = np.float32(MODEL.contention.min_share)
+    compute, stall = f32(rng.uniform(1e-3, 1, N)), f32(rng.uniform(0, 0.2, N))
+    cores = f32(rng.integers(1, 5, N))
+    low = f32(rng.uniform(0, 4, N))
+    high = f32(low + rng.uniform(0, 1, N) * (4 - low))
+    traffic = f32(rng.uniform(0, 2, N))
+    floor = constant(MODEL.contention.min_share)
 
     def time_s(busy: Any, mem: Any, scale: float = 1.0) -> Any:
         share = physics.core_share(np.float32(4) - cores, busy, floor)
@@ -155,7 +153,7 @@ def test_profile_latency_falls_with_the_clock_in_the_simulator() -> None:
 @few
 @given(seeds)
 def test_leakage_grows_with_temperature(seed: int) -> None:
-    temp = np.sort(np.float32(np.random.default_rng(seed).uniform(-20, 120, N)))
+    temp = np.sort(f32(np.random.default_rng(seed).uniform(-20, 120, N)))
     for law in MODEL.units:
         if law.leak_activation_k:
             growth = physics.leakage_arrhenius(temp, np.float32(law.leak_activation_k))
@@ -170,8 +168,8 @@ def test_leakage_grows_with_temperature(seed: int) -> None:
 @given(seeds)
 def test_powered_share_is_a_share(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    busy, network = np.float32(rng.uniform(0, 4, N)), np.float32(rng.uniform(0, 1, N))
-    naps = np.float32(rng.uniform(0, 1, N))
+    busy, network = f32(rng.uniform(0, 4, N)), f32(rng.uniform(0, 1, N))
+    naps = f32(rng.uniform(0, 1, N))
     share = physics.powered_share(busy, network, naps)
     assert ((share >= 0) & (share <= 1)).all()
     assert (share >= network - 1e-6).all()
@@ -221,11 +219,11 @@ def test_a_steady_board_reaches_its_fixed_point() -> None:
 def test_hysteresis_does_not_chatter(seed: int) -> None:
     """Up at a trip and no sooner, down only below trip minus hysteresis; still where it jitters."""
     rng = np.random.default_rng(seed)
-    trips, hyst = f32(50, 60, 70), f32(5, 5, 5)
-    points = physics.trip_points((trips, hyst))
+    trips, hyst = f32((50, 60, 70)), f32((5, 5, 5))
+    points = physics.trip_points((trips.tolist(), hyst.tolist()))
     level = np.zeros(N, np.uint8)
     for _ in range(60):
-        temp = np.float32(rng.uniform(35, 80, N))
+        temp = f32(rng.uniform(35, 80, N))
         (after,) = physics.hysteresis(level[None], temp, points)
         assert (after >= (temp[:, None] >= trips).sum(axis=1)).all()
         rose = after > level
@@ -235,7 +233,7 @@ def test_hysteresis_does_not_chatter(seed: int) -> None:
         level = after
     level = np.full(N, 2, np.uint8)
     for _ in range(20):
-        (level,) = physics.hysteresis(level[None], np.float32(rng.uniform(55.01, 69.9, N)), points)
+        (level,) = physics.hysteresis(level[None], f32(rng.uniform(55.01, 69.9, N)), points)
         assert (level == 2).all()
 
 
@@ -292,7 +290,7 @@ def back_to_back_w(model: BoardModel, profile: Profile) -> npt.NDArray[np.float3
     still, ambient_c = np.zeros((len(model.units), len(points)), np.float32), simulator.ambient_c
     for _ in range(20):  # its sensor is held at that temperature by its surroundings
         simulator.inject(still, still[0], ambient_c)
-        interval = simulator.step(simulator.flat_points, 4 / latency_s, 4 * latency_s)
+        interval = simulator.step(simulator.flat_points, f32(4 / latency_s), f32(4 * latency_s))
         assert not interval.throttled.any()
         ambient_c = ambient_c + np.float32(model.reference_temp_c) - interval.exact_temp_c
     return interval.exact_power_w
@@ -340,11 +338,11 @@ def test_a15_idle_rail_at_1800_mhz_measured() -> None:
 def test_four_a7_cores_busy(mhz: int, watts: float) -> None:
     """Table A7.3 at 50 C: the rail of a cluster with four cores of background work."""
     simulator = seeded(0, 1)
-    simulator.inject(f32(4, 0)[:, None], f32(0), f32(25))
+    simulator.inject(f32((4, 0))[:, None], f32(0), f32(25))
     idle = knobs_of(1, "a15", 1, mhz * 1e6, 2e8)
     first = simulator.step(idle, f32(0.5), f32(2.0))
     # bring the silicon to 50 C by its surroundings, then look
-    simulator.inject(f32(4, 0)[:, None], f32(0), f32(25.0) + f32(50.0) - first.exact_temp_c)
+    simulator.inject(f32((4, 0))[:, None], f32(0), f32(25.0) + f32(50.0) - first.exact_temp_c)
     power = float(simulator.step(idle, f32(0.5), f32(2.0)).exact_power_w[A7, 0])
     assert power == pytest.approx(watts, rel=0.03)
 

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from hw.clip import constant
 from hw.simulated.queue import Queue, serve
+from tests.arrays import f32
 from tests.physics.reference_queue import Outcome, reference_queue
 
 Floats = npt.NDArray[np.float32]
@@ -70,9 +72,9 @@ def chained(
     totals = Totals(service_s.size)
     phase = np.full_like(service_s, at)
     for _ in range(round(horizon_s / INTERVAL_S)):
-        queue = serve(backlog_s, phase, service_s, cv, rate_hz, deadline_s, np.float32(INTERVAL_S))
+        queue = serve(backlog_s, phase, service_s, cv, rate_hz, deadline_s, constant(INTERVAL_S))
         assert np.all(queue.busy_s >= 0)
-        assert np.all(queue.busy_s <= np.float32(INTERVAL_S) * (1 + 1e-6))
+        assert np.all(queue.busy_s <= constant(INTERVAL_S) * (1 + 1e-6))
         assert np.all(queue.missed <= queue.arrived)
         assert np.all(queue.dropped >= -1e-3)
         assert np.all(queue.dropped <= queue.missed + 1e-2)
@@ -163,11 +165,11 @@ def transient(
         totals, references = Totals(1), []
         for phase in phases.tolist():
             one = chained(
-                np.float32([s]),
-                np.float32([cv]),
-                np.float32([utilisation / s]),
-                np.float32([d * s]),
-                backlog_s=np.float32([b * d * s]),
+                f32([s]),
+                f32([cv]),
+                f32([utilisation / s]),
+                f32([d * s]),
+                backlog_s=f32([b * d * s]),
                 horizon_s=horizon_s,
                 at=phase,
             )
@@ -221,7 +223,7 @@ def test_a_backlog_is_worked_off_by_a_few_frames(utilisation: float) -> None:
 
 def test_one_frame_behind_a_backlog() -> None:
     """It waits for all of it, its own p95 is its latency, and what the next frame finds is what nobody served."""
-    one, interval_s = np.ones(1, np.float32), np.float32(INTERVAL_S)
+    one, interval_s = np.ones(1, np.float32), constant(INTERVAL_S)
     service_s, cv, first = 0.05 * one, 0.02 * one, 0 * one
     queue = serve(0.3 * one, first, service_s, cv, one, one, interval_s)
     assert queue.arrived == 1
@@ -261,12 +263,12 @@ def test_an_empty_queue_about_saturation(utilisation: float, horizon_s: float, c
 
 def test_no_frames_no_work() -> None:
     """A rate of less than a frame an interval: intervals without arrivals are empty, later ones catch up."""
-    service_s = np.float32([0.1])
+    service_s = f32([0.1])
     totals = chained(
         service_s,
-        np.float32([0.02]),
-        np.float32([0.25]),
-        np.float32([1.0]),
+        f32([0.02]),
+        f32([0.25]),
+        f32([1.0]),
         backlog_s=np.zeros(1, np.float32),
         horizon_s=40.0,
     )
@@ -277,9 +279,9 @@ def test_no_frames_no_work() -> None:
 
 def test_a_deadline_cut_to_a_thousandth_of_the_backlog() -> None:
     """Whatever the demand becomes, counts stay numbers: frames behind hundreds of others are all too late."""
-    service_s, deadline_s = np.float32([9e-5, 1.6e-3, 4e-4]), np.float32([2.4e-4, 2.8e-3, 1.2e-3])
-    backlog_s, rate_hz = np.float32([1.38, 1.69, 1.15]), np.float32([144.0, 81.0, 54.0])
-    interval_s, phase, cv = np.float32(INTERVAL_S), np.full(3, PHASE, np.float32), np.zeros(3, np.float32)
+    service_s, deadline_s = f32([9e-5, 1.6e-3, 4e-4]), f32([2.4e-4, 2.8e-3, 1.2e-3])
+    backlog_s, rate_hz = f32([1.38, 1.69, 1.15]), f32([144.0, 81.0, 54.0])
+    interval_s, phase, cv = constant(INTERVAL_S), np.full(3, PHASE, np.float32), np.zeros(3, np.float32)
     queue = serve(backlog_s, phase, service_s, cv, rate_hz, deadline_s, interval_s)
     assert queue.missed.tolist() == queue.dropped.tolist() == queue.arrived.tolist() == [72.0, 41.0, 27.0]
     assert all(np.isfinite(told).all() for told in queue)

@@ -30,6 +30,13 @@ BASE: dict[str, Any] = {
     "throttled": 0,
 }
 FLAG = st.integers(0, 1)
+
+
+def fewer_missed(row: dict[str, Any]) -> dict[str, Any]:
+    """At most all frames are missed."""
+    return {**row, "missed": min(row["missed"], row["frames"])}
+
+
 INTERVAL = st.fixed_dictionaries(
     {
         "frames": st.integers(0, 500),
@@ -45,7 +52,7 @@ INTERVAL = st.fixed_dictionaries(
         "temp_c": st.floats(-20, 120),
         "throttled": FLAG,
     }
-).map(lambda row: {**row, "missed": min(row["missed"], row["frames"])})
+).map(fewer_missed)
 
 
 def terms(**changes: Any) -> dict[str, float]:
@@ -72,7 +79,8 @@ def by_hand(r: dict[str, Any]) -> dict[str, float]:
 
 @given(st.lists(INTERVAL, min_size=1, max_size=8))
 def test_arrays_agree_with_the_table(rows: list[dict[str, Any]]) -> None:
-    got = reward_terms(**{name: np.array([r[name] for r in rows]).T for name in BASE})
+    columns: dict[str, Any] = {name: np.array([r[name] for r in rows]).T for name in BASE}
+    got = reward_terms(**columns)
     assert tuple(got) == TERMS
     for i, row in enumerate(rows):
         for name, want in by_hand(row).items():
@@ -138,7 +146,7 @@ def test_single_precision_stays_single() -> None:
     batch |= {"switched": rng.random((3, n)) < 0.5, "accuracy_lo": 0.5, "accuracy_hi": np.float64(0.7)}
     for name, value in reward_terms(**batch).items():
         assert value.dtype == np.float32 and value.shape == (n,), name
-    doubled = {k: np.asarray(v, np.float64) for k, v in batch.items()}
+    doubled: dict[str, Any] = {k: np.asarray(v, np.float64) for k, v in batch.items()}
     for name, value in reward_terms(**doubled).items():
         assert value.dtype == np.float64
         np.testing.assert_allclose(value, reward_terms(**batch)[name], rtol=2e-5, atol=2e-5)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 
 from hw.simulated.sensor import energy_error, read_energy
+from tests.arrays import f32
 
 # INA231 under the mainline driver and under the vendor's, INA3221 of the Jetson Nano; data sheets and drivers
 METERS = {
@@ -18,10 +18,6 @@ METERS = {
 }
 INTERVAL_S = 0.5
 GAIN_STD = 0.01
-
-
-def f32(x: Any) -> Any:
-    return np.asarray(x, np.float32)
 
 
 @pytest.mark.parametrize("meter", METERS)

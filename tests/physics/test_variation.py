@@ -72,7 +72,8 @@ def test_another_voltage_is_another_boards_file() -> None:
     def drawn_w(model: BoardModel, vary: bool) -> npt.NDArray[np.float32]:
         simulator = Simulator(model, PROFILE, 1, vary=vary)
         simulator.inject(busy, np.zeros(1, np.float32), np.full(1, 25.0, np.float32))
-        return simulator.step(knobs, rate, deadline_s).exact_power_w[1]
+        watts: npt.NDArray[np.float32] = simulator.step(knobs, rate, deadline_s).exact_power_w[1]
+        return watts
 
     higher = [replace(c, volts=tuple(1.04 * v for v in c.volts)) for c in MODEL.spec.clocks]
     filed = replace(MODEL, spec=replace(MODEL.spec, clocks=tuple(higher)))
