@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `incremental` | one per group, smaller groups frozen | the group's rung | Tann et al., 2016; Xun et al., MLCAD 2019 |
 | `multi_path` | one per rung, the weights of smaller rungs held | the rung | ASP-DAC 2021, as the baseline |
-| `single_path` | one; or two, the smallest rung first | a rung, drawn per batch or epoch | Yang & Fan, ASP-DAC 2021 |
+| `single_path` | one | a rung, drawn per batch or epoch | Yang & Fan, ASP-DAC 2021 |
 | `joint` | one | groups: all rungs; dense: the sandwich, taught by the largest | Yu & Huang, ICCV 2019 |
 | `alone` | one | the largest rung | what every rung is compared with |
 """
@@ -45,8 +45,7 @@ class Stage:
 
 def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     """The stages of a scheme; NetworkError where the counts of epochs do not suit them."""
-    most = {"incremental": network.rungs, "multi_path": network.rungs, "single_path": min(network.rungs, 2)}
-    count = most.get(config.scheme, 1)
+    count = network.rungs if config.scheme in ("incremental", "multi_path") else 1
     if len(config.epochs) not in (1, count):
         want = f"1 or {count} counts" if count > 1 else "1 count"
         raise NetworkError.at("epochs", f"do not suit {config.scheme}", value=config.epochs, want=want)
@@ -65,14 +64,12 @@ def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     rungs = tuple(range(network.rungs))
     if config.scheme == "joint":
         return [Stage(0, "joint", rungs, 0, epochs[0], BACKWARD * cost[top])]
-    before = [Stage(0, "smallest rung", (0,), 0, epochs[0], BACKWARD * cost[0])] if len(config.epochs) > 1 else []
-    drawn = rungs[len(before) :]
-    turns = config.turns or (1,) * len(drawn)
-    if len(turns) != len(drawn):
-        want = f"{len(drawn)} counts"
-        raise NetworkError.at("turns", f"do not suit {len(drawn)} rungs", value=turns, want=want)
-    mean = sum(cost[k] * n for k, n in zip(drawn, turns, strict=True)) / sum(turns)
-    return [*before, Stage(len(before), "single path", drawn, len(before), epochs[-1], BACKWARD * mean)]
+    turns = config.turns or (1,) * network.rungs
+    if len(turns) != network.rungs:
+        want = f"{network.rungs} counts"
+        raise NetworkError.at("turns", f"do not suit {network.rungs} rungs", value=turns, want=want)
+    mean = sum(c * n for c, n in zip(cost, turns, strict=True)) / sum(turns)
+    return [Stage(0, "single path", rungs, 0, epochs[0], BACKWARD * mean)]
 
 
 def _cost(network: NetConfig, k: int) -> float:
@@ -137,7 +134,7 @@ def hold(net: DynamicNet, stage: Stage) -> Callable[[], None]:
 def plan_epoch(config: TrainConfig, stage: Stage, epoch: int, steps: int) -> list[tuple[int, ...]]:
     """The rungs that each step of an epoch trains, the largest first; the same for the same seed."""
     rungs, count = stage.rungs, len(stage.rungs)
-    if config.scheme == "single_path" and count > 1:
+    if config.scheme == "single_path":
         every = np.repeat(rungs, config.turns or 1)
         if config.draw == "epoch":
             turn = np.random.default_rng([config.seed, 1, epoch // len(every)]).permutation(every)

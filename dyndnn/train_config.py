@@ -50,8 +50,7 @@ class TrainConfig:
     """scheme alone: the rung that is trained (0: the largest)"""
 
     epochs: tuple[int, ...] = (30,)
-    """per group (incremental), per rung (multi_path), or of the one run; one number serves for all. Of two numbers of
-    single_path the first is the smallest rung's by itself, which stays as it is while the others are drawn"""
+    """per group (incremental), per rung (multi_path), or of the one run; one number serves for all"""
     batch: int = 256
     """images per step"""
     parts: int = 1
@@ -93,7 +92,7 @@ class TrainConfig:
     draw: Draw = "batch"
     """single_path: how often a rung is drawn"""
     turns: tuple[int, ...] = ()
-    """single_path: how many turns each rung that is drawn has in a round, the smallest first; none: one each"""
+    """single_path: how many turns each rung has in a round, the smallest first; none: one each"""
     sandwich: int = 3
     """joint, dense rungs: how many rungs a step trains: the largest, the smallest, and random ones between"""
     ranking_epochs: int = 10
