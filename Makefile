@@ -17,9 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 train: setup
 	$(PY) experiments/train_agent.py --board $(BOARD)
 
-# in the order of the files: else the longest test, one of few in its file, would start last
+# file by file, since the tests of one share what it made, and in the order of the files: else the longest test, one of
+# few in its file, would start last
 test: check
-	$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -rs
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs
 
 check: setup
 	.venv/bin/ruff check .

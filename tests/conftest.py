@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -15,12 +17,13 @@ hypothesis.settings.load_profile("powerband")
 # A handler of our own is reset to the default in them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Files whose tests fly the machine they run on: one controller at a time
-THIS_MACHINE = ("test_host.py", "test_deploy_here.py", "test_profile_board.py")
 
+@pytest.fixture(scope="module")
+def this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For files whose tests fly the machine they run on: one file at a time, also where tests run side by side.
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side (`make test`), those of a file stay together: they share what it made."""
-    for item in items:
-        name = item.path.name
-        item.add_marker(pytest.mark.xdist_group("this machine" if name in THIS_MACHINE else str(item.path)))
+    Processes side by side have folders of their own in one that they share, where the lock is.
+    """
+    with (tmp_path_factory.getbasetemp().parent / "this machine").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -26,6 +26,7 @@ from hw.types import Demand, Knobs, Load
 from tests.here import need_quota, need_state_folder
 from tests.hostprofile import profile_of
 
+pytestmark = pytest.mark.usefixtures("this_machine")
 CPUS = sorted(os.sched_getaffinity(0))
 DEMAND = Demand(rate_hz=20.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
 

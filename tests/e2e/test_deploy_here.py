@@ -21,6 +21,7 @@ from tests.e2e.refusing import refused, run_inside
 from tests.here import has_quota, need_state_folder
 from tests.hostprofile import profile_of
 
+pytestmark = pytest.mark.usefixtures("this_machine")
 DEAD = 2**22 + 1  # no process of Linux has such a number
 
 

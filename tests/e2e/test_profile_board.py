@@ -29,6 +29,7 @@ from hw.types import Demand, Knobs, Profile, Telemetry
 from tests.here import need_state_folder
 from tests.vulkan import NO_DEVICE, NO_DRIVER
 
+pytestmark = pytest.mark.usefixtures("this_machine")
 SCRIPT = Path(profile_board.__file__)
 TINY = ("--board", "host", "--quick", "--clock", "fixed", "--cores", "1")  # 4 points
 TAKEN = "another controller holds this board"
