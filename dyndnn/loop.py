@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from dyndnn.train_config import MIRRORS, TrainConfig
 
 TENSORBOARD = "tb"
 SETTLE_STEPS = 100  # batches from which a dense rung's batch-norm statistics are taken anew
+RECENT_S = 120.0  # by their pace the time left is told: a machine may have slept before, or had others to serve
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Run:
 
     def fit(self, found: Checkpoint | None) -> None:
         """All stages that are left, from what `found` says where a run is taken up again."""
-        self.work_before = self._work(self.record["stage"], self.record["epoch"])
+        self.recent = deque([(time.monotonic(), self._work(self.record["stage"], self.record["epoch"]))])
         for stage in self.stages[self.record["stage"] :]:
             self._begin(stage, found)
             found = None
@@ -268,9 +270,13 @@ class Run:
 
     def _tell(self, stage: Stage, epoch: int, step: int) -> None:
         assert self.on_progress is not None
-        now = self._work(stage.index, epoch + step / self.steps)
-        spent_s = time.monotonic() - self.started_s
-        left_s = (self._work(len(self.stages), 0) - now) * spent_s / (now - self.work_before)
+        now_s, done = time.monotonic(), self._work(stage.index, epoch + step / self.steps)
+        if now_s - self.recent[-1][0] >= 1.0:
+            self.recent.append((now_s, done))
+        while len(self.recent) > 2 and now_s - self.recent[1][0] > RECENT_S:
+            self.recent.popleft()
+        then_s, then = self.recent[0]
+        left_s = (self._work(len(self.stages), 0) - done) * (now_s - then_s) / (done - then)
         seen = self.steps * self.config.batch
         images = epoch * seen + step * self.config.batch
         told = Progress(stage.title, epoch + 1, stage.epochs, images, stage.epochs * seen, self.loss, left_s)

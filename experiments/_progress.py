@@ -11,10 +11,21 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 PLAIN_EVERY_S = 15.0
+RECENT_S = 60.0  # whose pace is told: a machine may have slept before, or had others to serve
+
+
+def _per_s(task: Task) -> float:
+    """Done per second lately; since the start where a unit takes longer than that."""
+    since_start = (task.completed - task.fields["first"]) / task.elapsed if task.elapsed else 0.0
+    return task.speed or since_start
+
+
+def _told(rate: float, unit: str) -> str:
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
 
 
 class _Rate(ProgressColumn):
-    """Done per second since the start."""
+    """Done per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -22,8 +33,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The column's text."""
-        rate = (task.completed - task.fields["first"]) / task.elapsed if task.elapsed else 0.0
-        return Text(f"{rate:,.0f} {self._unit}/s")
+        return Text(_told(_per_s(task), self._unit))
 
 
 class Bar:
@@ -42,10 +52,11 @@ class Bar:
             TextColumn("left {task.fields[note]}"),
             console=console,
             disable=self._plain,
+            speed_estimate_period=RECENT_S,
         )
         self._first: int | None = None  # what was done already when the part began: a job may be taken up again
         self._task = self._progress.add_task(title, total=None, note="", first=0)
-        self._start_s = self._told_s = time.monotonic()
+        self._told_s = time.monotonic()
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -62,7 +73,7 @@ class Bar:
             self._title = title
             self._first = None
             self._progress.reset(self._task, description=title, total=None)
-            self._start_s = self._told_s = time.monotonic()
+            self._told_s = time.monotonic()
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """`done` units of `total` are done; `note` is shown behind the bar."""
@@ -73,7 +84,7 @@ class Bar:
         now_s = time.monotonic()
         if self._plain and now_s - self._told_s >= PLAIN_EVERY_S:
             self._told_s = now_s
-            rate = (done - self._first) / (now_s - self._start_s)
+            rate = _per_s(self._progress.tasks[0])
             left = f"{(total - done) / rate:.0f} s left" if rate > 0 else ""
-            told = (f"{100 * done // total} %", f"{rate:,.0f} {self._unit}/s", left, note)
+            told = (f"{100 * done // total} %", _told(rate, self._unit), left, note)
             print(f"{self._title}: {', '.join(t for t in told if t)}", file=sys.stderr, flush=True)

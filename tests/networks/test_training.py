@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from dyndnn.nets import DynamicNet
 from dyndnn.recipes import RECIPES, default_config, recipe
 from dyndnn.record import begun, recorded_network
 from dyndnn.schemes import plan_epoch, stages
-from dyndnn.train import check_run, train
+from dyndnn.train import Progress, check_run, train
 from dyndnn.train_config import TrainConfig
 from dyndnn.widths import channel_scores, ranked_widths, sort_channels, spread
 from tests.training import config, digits, images, run, same, stop_at
@@ -323,6 +324,24 @@ def test_configs_that_make_no_sense(changes: dict[str, Any], words: tuple[str, .
     with pytest.raises(NetworkError) as error:
         TrainConfig(**changes)
     assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), error.value
+
+
+def test_the_time_left_is_by_the_pace_of_late(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 10 s but the first, which takes none, and the third, with an hour of sleep in it."""
+    now_s, left_s = [0.0], list[float]()
+    monkeypatch.setattr("dyndnn.loop.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+
+    def on_progress(p: Progress) -> None:
+        left_s.append(p.left_s)
+        now_s[0] += 3600.0 if len(left_s) == 2 else 10.0
+
+    c = config("slimmable", "single_path", epochs=(20,))
+    run(c, digits, tmp_path, on_progress=on_progress)
+    steps = len(left_s)
+    assert steps >= 40
+    assert left_s[1] == pytest.approx((steps - 2) * 10.0 / 2)
+    assert left_s[2] > 3600.0
+    assert left_s[20:] == pytest.approx([(steps - k - 1) * 10.0 for k in range(20, steps)], abs=1e-6)
 
 
 def test_refusals(digits: Dataset, tmp_path: Path) -> None:
