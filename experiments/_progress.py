@@ -73,7 +73,6 @@ class Bar:
             self._title = title
             self._first = None
             self._progress.reset(self._task, description=title, total=None)
-            self._told_s = time.monotonic()
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """`done` units of `total` are done; `note` is shown behind the bar."""

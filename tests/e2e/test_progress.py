@@ -35,3 +35,18 @@ def test_the_time_left_is_by_the_pace_of_late(
     assert "training: 58 %, 1 images/s, 411 s left, well" in told
     assert "training: 63 %, 1 images/s, 370 s left, well" in told, "the hour is forgotten"
     assert told[-1] == "measuring: 50 %, 0.0067 images/s, 300 s left", "slower than what counts as late: on average"
+
+
+def test_short_parts_are_told_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is over before a line is due."""
+    clock = Clock()
+    monkeypatch.setattr(_progress, "time", clock)
+    monkeypatch.setattr("rich.console.monotonic", clock.monotonic)
+    with Bar("group 0", "images") as bar:
+        for part in range(4):
+            bar.turn_to(f"group {part}")
+            for done in range(11):
+                bar.update(done, 10)
+                clock.now_s += 1.0
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["group 1: 40 %, 1 images/s, 6 s left", "group 2: 80 %, 1 images/s, 2 s left"]
