@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from dyndnn.files import make_folder
 from dyndnn.machine import describe, has_bfloat16, versions
 from dyndnn.nets import DynamicNet
 from dyndnn.optimiser import remembered, remind, set_rate, stage_optimiser
+from dyndnn.pace import Pace
 from dyndnn.parts import Parts
 from dyndnn.passes import accuracies, settle
 from dyndnn.record import write_record
@@ -39,7 +39,6 @@ from dyndnn.train_config import MIRRORS, TrainConfig
 
 TENSORBOARD = "tb"
 SETTLE_STEPS = 100  # batches from which a dense rung's batch-norm statistics are taken anew
-RECENT_S = 120.0  # by their pace the time left is told: a machine may have slept before, or had others to serve
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Run:
 
     def fit(self, found: Checkpoint | None) -> None:
         """All stages that are left, from what `found` says where a run is taken up again."""
-        self.recent = deque([(time.monotonic(), self._work(self.record["stage"], self.record["epoch"]))])
+        self.pace = Pace(self._work(self.record["stage"], self.record["epoch"]))
         for stage in self.stages[self.record["stage"] :]:
             self._begin(stage, found)
             found = None
@@ -270,13 +269,7 @@ class Run:
 
     def _tell(self, stage: Stage, epoch: int, step: int) -> None:
         assert self.on_progress is not None
-        now_s, done = time.monotonic(), self._work(stage.index, epoch + step / self.steps)
-        if now_s - self.recent[-1][0] >= 1.0:
-            self.recent.append((now_s, done))
-        while len(self.recent) > 2 and now_s - self.recent[1][0] > RECENT_S:
-            self.recent.popleft()
-        then_s, then = self.recent[0]
-        left_s = (self._work(len(self.stages), 0) - done) * (now_s - then_s) / (done - then)
+        left_s = self.pace.left_s(self._work(stage.index, epoch + step / self.steps), self._work(len(self.stages), 0))
         seen = self.steps * self.config.batch
         images = epoch * seen + step * self.config.batch
         told = Progress(stage.title, epoch + 1, stage.epochs, images, stage.epochs * seen, self.loss, left_s)

@@ -329,7 +329,7 @@ def test_configs_that_make_no_sense(changes: dict[str, Any], words: tuple[str, .
 def test_the_time_left_is_by_the_pace_of_late(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of 10 s but the first, which takes none, and the third, with an hour of sleep in it."""
     now_s, left_s = [0.0], list[float]()
-    monkeypatch.setattr("dyndnn.loop.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr("dyndnn.pace.time", SimpleNamespace(monotonic=lambda: now_s[0]))
 
     def on_progress(p: Progress) -> None:
         left_s.append(p.left_s)
