@@ -16,7 +16,7 @@ RECENT_S = 60.0  # whose pace is told: a machine may have slept before, or had o
 
 def _per_s(task: Task) -> float:
     """Done per second lately; since the start where a unit takes longer than that."""
-    since_start = (task.completed - task.fields["first"]) / task.elapsed if task.elapsed else 0.0
+    since_start = (task.completed - (task.fields["first"] or 0)) / task.elapsed if task.elapsed else 0.0
     return task.speed or since_start
 
 
@@ -54,8 +54,8 @@ class Bar:
             disable=self._plain,
             speed_estimate_period=RECENT_S,
         )
-        self._first: int | None = None  # what was done already when the part began: a job may be taken up again
-        self._task = self._progress.add_task(title, total=None, note="", first=0)
+        # first: what was done already when the part began, since a job may be taken up again
+        self._task = self._progress.add_task(title, total=None, note="", first=None)
         self._told_s = time.monotonic()
 
     def __enter__(self) -> Bar:
@@ -71,19 +71,19 @@ class Bar:
         """The next part of the job, with a rate of its own; nothing happens while the part is the same."""
         if title != self._title:
             self._title = title
-            self._first = None
             self._progress.reset(self._task, description=title, total=None)
+            self._progress.update(self._task, first=None)
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """`done` units of `total` are done; `note` is shown behind the bar."""
         done = min(done, total)
-        if self._first is None:
-            self._first = done
-        self._progress.update(self._task, completed=done, total=total, note=note, first=self._first)
+        (task,) = self._progress.tasks
+        first = done if task.fields["first"] is None else task.fields["first"]
+        self._progress.update(self._task, completed=done, total=total, note=note, first=first)
         now_s = time.monotonic()
         if self._plain and now_s - self._told_s >= PLAIN_EVERY_S:
             self._told_s = now_s
-            rate = _per_s(self._progress.tasks[0])
+            rate = _per_s(task)
             left = f"{(total - done) / rate:.0f} s left" if rate > 0 else ""
             told = (f"{100 * done // total} %", _told(rate, self._unit), left, note)
             print(f"{self._title}: {', '.join(t for t in told if t)}", file=sys.stderr, flush=True)
