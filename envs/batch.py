@@ -15,7 +15,8 @@ from envs.codec import Codec, Seen
 from envs.reward import BREACH_TOLERANCE, RewardWeights, ladder_ends, lane_terms
 from envs.scenario import Scenario
 from hw.boardmodel import BoardModel
-from hw.simulated.simulator import Interval, Simulator
+from hw.simulated.interval import Interval
+from hw.simulated.simulator import Simulator
 from hw.types import Profile
 
 Floats = npt.NDArray[np.float32]

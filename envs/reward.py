@@ -30,7 +30,7 @@ from hw.errors import InputError, Missing
 from hw.types import GOALS, Demand, Profile, Telemetry
 
 if TYPE_CHECKING:
-    from hw.simulated.simulator import Interval
+    from hw.simulated.interval import Interval
 
 TERMS = ("energy", "deadline", "accuracy", "switching", "heat")
 # A shortfall of accuracy below this is rounding: 0.9 in single precision is 2e-8 away from 0.9, and one and

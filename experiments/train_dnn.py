@@ -178,7 +178,6 @@ def _export(config: Config, done: Trained, out: Path, data: Dataset, name: str) 
 
 def _evaluate(config: Config, name: Path) -> int:
     """Measure an exported network."""
-    from dyndnn.evaluate import evaluate_ladder
     from dyndnn.ladder import ladder_folder, load_ladder
 
     folder = ladder_folder(name)
@@ -187,6 +186,8 @@ def _evaluate(config: Config, name: Path) -> int:
     if not suited:
         raise InputError.at(folder, f"takes frames of {shape}, as no data set has", want=f"one of {SHAPES}")
     data = _load(config, suited[0])
+    from dyndnn.evaluate import evaluate_ladder  # by way of the export it imports torch, which takes seconds
+
     with Bar("measuring", "images") as bar:
         evaluation = evaluate_ladder(folder, data, threads=(config.threads or 1,), on_progress=bar.update)
     _print(evaluation, data)

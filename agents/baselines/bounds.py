@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from envs.scenario import Scenario
     from hw.simulated.board import SimBoard
-    from hw.simulated.simulator import Interval, Simulator
+    from hw.simulated.interval import Interval
+    from hw.simulated.simulator import Simulator
 
 TIE = 1e-6  # rewards closer than this are equal: below the rounding of float32 sums
 

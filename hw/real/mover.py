@@ -14,7 +14,8 @@ from hw.boardmodel import BoardModel
 from hw.errors import Flaky, Refused
 from hw.real.tree import FAULTS, Tree
 from hw.simulated.board import idle_telemetry
-from hw.simulated.simulator import Interval, Simulator
+from hw.simulated.interval import Interval
+from hw.simulated.simulator import Simulator
 from hw.types import Profile
 
 WORKER_FAULT = "worker_dead"

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from hw.boardmodel import BoardModel
 from hw.errors import Refused
+from hw.simulated.interval import Interval
 from hw.simulated.sensor import rails_error_j
-from hw.simulated.simulator import Interval, Simulator
+from hw.simulated.simulator import Simulator
 from hw.types import DEADLINE_S, MEM_GBPS, RATE_HZ, Demand, Knobs, Load, Profile, Telemetry
 
 F = NDArray[np.float32]

@@ -43,20 +43,22 @@ class Heat:
         self._levels = np.zeros((2, n), np.uint8)  # of the fan and of the kernel's caps
         self._hot = False  # whether there is a cap anywhere
         self._law = np.zeros((len(tables.thermal), n), np.float32)  # what the levels mean, see `Tables.thermal`
-        self.scale = np.ones(n, np.float32)  # of this board's resistances; counts from the next change of level on
         self._fresh = _NO_LANES  # boards just reset: how warm they are is the first interval's ambient to say
 
     def reset(self, lanes: I) -> None:
         """Bring these boards to their start: at rest, as warm as `start` will find them."""
         self._fresh = np.union1d(self._fresh, lanes)
 
-    def start(self, ambient_c: F) -> None:
-        """Before every interval: boards just reset have stood at its ambient (deg C), (n,), and had nothing to do."""
+    def start(self, ambient_c: F, scale: F) -> None:
+        """Before every interval: boards just reset have stood at its ambient (deg C), (n,), and had nothing to do.
+
+        `scale`, (n,), here and in `warm`: factors of the boards' resistances; they count when a level is set.
+        """
         lanes = self._fresh
         if lanes.size:
             levels, kelvins = self.at_rest(ambient_c.take(lanes))
             self._levels = self._levels.copy()  # what was handed out keeps what it holds
-            self._settle(lanes, levels)
+            self._settle(lanes, levels, scale)
             self._kelvins[:, lanes] = kelvins
             self._fresh = _NO_LANES
 
@@ -72,7 +74,6 @@ class Heat:
     def fork(self, lane: int, n: int) -> Heat:
         """n boards in the state of this lane."""
         twin = copy.copy(self)
-        twin.scale = np.repeat(self.scale[lane : lane + 1], n)
         twin._fresh = np.arange(n) if lane in self._fresh else _NO_LANES
         for name in ("_kelvins", "_levels", "_law"):
             setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
@@ -99,7 +100,7 @@ class Heat:
         np.minimum(steps, limit, out=steps)
         return np.asarray(throttled)
 
-    def warm(self, watts: F, v2f: F, ambient_c: F) -> F:
+    def warm(self, watts: F, v2f: F, ambient_c: F, scale: F) -> F:
         """One interval at these powers (W), (rails, n), and V^2 f, (units, n); the temperature at its end."""
         *_, offset_k, _, _, spot_k_per_w, calm_from_c, calm_to_c = self._law
         gained_k = self._law[STAGES] * np.add.reduce(watts, axis=0)
@@ -115,14 +116,14 @@ class Heat:
         if turned.size:
             now = physics.hysteresis(self._levels.take(turned, axis=1), temp_c.take(turned), self._tables.trips)
             self._levels = self._levels.copy()
-            self._settle(turned, now)
+            self._settle(turned, now, scale)
         return temp_c
 
-    def _settle(self, lanes: I, levels: NDArray[np.uint8]) -> None:
+    def _settle(self, lanes: I, levels: NDArray[np.uint8], scale: F) -> None:
         """Bring these lanes' fans and caps to their levels (2, lanes), and what follows from them."""
         fan, cap = levels
         law = self._tables.thermal.take(fan * self._tables.caps.shape[1] + cap, axis=1)
-        law[RESISTANCES] *= self.scale.take(lanes)
+        law[RESISTANCES] *= scale.take(lanes)
         # row by row is faster than all rows at once
         for row, level in zip(self._levels, levels, strict=True):
             row[lanes] = level

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,39 +18,18 @@ from hw.boardmodel import BoardModel
 from hw.clip import HALF, ONE, ZERO, at_least, at_most, constant, within
 from hw.simulated import noise, physics
 from hw.simulated.heat import Heat
+from hw.simulated.interval import Interval
 from hw.simulated.power import Power
 from hw.simulated.queue import serve
 from hw.simulated.sensor import read_energy, read_temperature
 from hw.simulated.tables import K, build_tables
+from hw.simulated.variation import Variation, drawn, nominal
 from hw.types import Profile
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
 AMBIENT_C = constant(25.0)  # until somebody says otherwise
 _LABELS = np.array(0x85EBCA6B, np.uint32)  # sets the noise of the labels apart from that of the rest
-
-
-class Interval(NamedTuple):  # quicker to make than a frozen dataclass
-    """One control interval of n boards. Counts are whole numbers in float32; NaN is missing."""
-
-    granted: K  # (2 + clocks, n): rung, placement, a frequency index per clock, all from 0
-    frames: F  # (n,) arrived
-    served: F
-    missed: F
-    dropped: F
-    latency_mean_s: F  # NaN where nothing was served
-    latency_p95_s: F
-    energy_j: F  # (rails, n) as the meters report it
-    temp_c: F  # (n,) as the sensor reports it
-    utilisation: F  # (units, n) mean over the unit's cores
-    peak_utilisation: F  # (units, n) of the busiest core
-    throttled: NDArray[np.bool_]
-    switched: F  # (3, n) 0 or 1: rung, placement, any frequency
-    exact_power_w: F  # (rails, n) mean over the interval; no controller sees it
-    exact_temp_c: F  # (n,) at the end
-    fan: NDArray[np.uint8]  # (n,) the fan's level
-    alone_s: F  # (n,) profile latency of the granted point; everybody who holds the profile knows it
-    noise: NDArray[np.uint32]  # (n,) the board's count of it, see `Simulator.accuracy`
 
 
 class Simulator:
@@ -97,12 +76,7 @@ class Simulator:
         self._queued = np.zeros(n, np.float32)  # backlog in frames
         self._phase = np.zeros(n, np.float32)
         self._before_w = np.zeros((self._rails, n), np.float32)
-        self._gain = np.ones((self._rails, n), np.float32)
-        # how this board differs from the model: V^2, and each unit's leakage; latency; and heat's resistances
-        self._power_scale = np.ones((1 + self._units, n), np.float32)
-        leak_per_v = [[u.leak_per_v * max(spec.clock(u.clock).volts)] for u in model.units]
-        self._leak_per_v = np.array(leak_per_v, np.float32)  # in the exponent, per share more of the voltage
-        self._pace = np.ones(n, np.float32)
+        self._differs = nominal(model, n)
         self.busy = np.zeros((self._units, n), np.float32)
         self.mem_gbps = np.zeros(n, np.float32)
         self.ambient_c = np.full(n, AMBIENT_C)
@@ -128,35 +102,21 @@ class Simulator:
         self._queued[index] = 0
         self._phase[index] = 0
         if self._varies:
-            self._make_boards(index)
+            for row, factors in zip(self._differs, drawn(self.model, self._noise.take(index)), strict=True):
+                row[..., index] = factors
         self._heat.reset(index)
         self._before_w[:, index] = self.start_w[:, None]
         self.busy[:, index] = 0
         self.mem_gbps[index] = 0
         self.ambient_c[index] = AMBIENT_C
 
-    def _make_boards(self, index: I) -> None:
-        """Draw other boards of the same model for these lanes, from their noise."""
-        variation = self.model.variation
-        draws = noise.mixed(np.arange(1, 5 + self._rails, dtype=np.uint32))  # as many kinds of noise
-        bits = noise.mixed(self._noise.take(index) ^ draws[:, None])
-        volts = variation.volts_low + noise.uniform(bits[0]) * (variation.volts_high - variation.volts_low)
-        deviations = np.array([[variation.leak_std], [variation.heat_std], [variation.latency_std]], np.float32)
-        leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:4]))
-        self._power_scale[0, index] = volts * volts
-        self._power_scale[1:, index] = volts * leakage * np.exp(self._leak_per_v * (volts - 1))
-        self._heat.scale[index] = heat
-        self._pace[index] = pace
-        self._gain[:, index] = 1 + np.float32(self.model.sensor.gain_std) * noise.normal(bits[4:])
-
     def fork(self, lane: int, n: int) -> Simulator:
         """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
         twin.n, twin._heat = n, self._heat.fork(lane, n)
-        for name in ("_noise", "_queued", "_phase", "mem_gbps", "ambient_c", "_pace"):
-            setattr(twin, name, np.repeat(getattr(self, name)[lane : lane + 1], n, axis=0))
-        for name in ("granted", "_before_w", "_gain", "busy", "_power_scale"):
-            setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
+        twin._differs = Variation(*(np.repeat(row[..., lane : lane + 1], n, axis=-1) for row in self._differs))
+        for name in ("_noise", "_queued", "_phase", "_before_w", "granted", "busy", "mem_gbps", "ambient_c"):
+            setattr(twin, name, np.repeat(getattr(self, name)[..., lane : lane + 1], n, axis=-1))
         return twin
 
     @property
@@ -192,7 +152,7 @@ class Simulator:
         jitter, coin = noise.normal(bits), noise.uniform(bits)
 
         # what the kernel grants, and what the change costs
-        self._heat.start(self.ambient_c)
+        self._heat.start(self.ambient_c, self._differs.heat)
         granted: K = np.array(knobs, self.granted.dtype, order="C")
         throttled = self._heat.cap(granted[2:])
         changed = (granted != self.granted).astype(np.float32)
@@ -231,8 +191,8 @@ class Simulator:
         service_s = physics.service_time(compute_s, memory_s, crowded_s, share.share, crowd)
         own_s = alone_s
         if self._varies:
-            own_s = alone_s * self._pace
-            service_s *= self._pace
+            own_s = alone_s * self._differs.pace
+            service_s *= self._differs.pace
         # of the frames' spread, so much is the interval's: that of their mean; what is left is among them
         per_frame = rate_hz * interval_s
         np.divide(ONE, at_least(per_frame, ONE, out=per_frame), out=per_frame)
@@ -284,9 +244,9 @@ class Simulator:
         memory_w *= working
         v2f, leak_w = self._power.clocks(steps)
         if self._varies:
-            v2f *= self._power_scale[0]
-            leak_w *= self._power_scale[1:]
-            own_w *= self._power_scale[0]
+            v2f *= self._differs.power[0]
+            leak_w *= self._differs.power[1:]
+            own_w *= self._differs.power[0]
         own_w *= working
         own_w += (stall_s > ZERO) * self._change_w
         watts = self._power.draw(
@@ -301,14 +261,14 @@ class Simulator:
             network_mem_w=memory_w,
         )
         fan = self._heat.fan
-        exact_temp_c = self._heat.warm(watts, v2f, self.ambient_c)
+        exact_temp_c = self._heat.warm(watts, v2f, self.ambient_c, self._differs.heat)
 
         # what the meters make of it
         sensor = self.model.sensor
         energy_j = read_energy(
             watts,
             self._before_w,
-            self._gain if self._varies else None,
+            self._differs.gain if self._varies else None,
             window_s=sensor.window_s,
             step_w=sensor.step_w,
             interval_s=self.model.spec.interval_s,

@@ -23,7 +23,7 @@ from hw.catalog import open_board
 from hw.simulated.board import SimBoard
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 
-STEPS = 600_000  # 20 s on one core: enough to learn, not to excel
+STEPS = 200_000  # a third of a minute on one core: enough to learn, not to excel
 
 
 class Chance:

@@ -14,7 +14,8 @@ from envs.families import scenario_set
 from envs.task import Task, open_task
 from envs.vector import BoardVectorEnv
 from hw.simulated.board import SimBoard
-from hw.simulated.simulator import Interval, Simulator
+from hw.simulated.interval import Interval
+from hw.simulated.simulator import Simulator
 
 SEED = 40
 

@@ -18,7 +18,8 @@ from hw.clip import constant
 from hw.modelled import model_profile
 from hw.profile import open_profile
 from hw.simulated import physics
-from hw.simulated.simulator import Interval, Simulator
+from hw.simulated.interval import Interval
+from hw.simulated.simulator import Simulator
 from hw.types import Profile
 from tests.arrays import f32
 

@@ -14,7 +14,8 @@ from experiments._evaluate import evaluate
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel, Variation
 from hw.profile import open_profile
-from hw.simulated.simulator import Interval, Simulator
+from hw.simulated.interval import Interval
+from hw.simulated.simulator import Simulator
 
 MODEL = load_board("xu3")
 PROFILE = open_profile(MODEL, None)

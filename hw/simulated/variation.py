@@ -1,0 +1,47 @@
+"""How boards of one model differ: in voltage, leakage, heat, pace, and the gain of their meters."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.boardmodel import BoardModel
+from hw.simulated import noise
+
+F = NDArray[np.float32]
+
+
+class Variation(NamedTuple):
+    """What n boards have in place of their model's figures; each is a factor, 1 for the nominal board."""
+
+    power: F  # (1 + units, n): of V^2, and of each unit's leakage
+    heat: F  # (n,) of the thermal resistances
+    pace: F  # (n,) of every service time
+    gain: F  # (rails, n) of the meters
+
+
+def nominal(model: BoardModel, n: int) -> Variation:
+    """n boards just as their model says."""
+    sizes: tuple[Any, ...] = ((1 + len(model.units), n), n, n, (len(model.spec.rails), n))
+    return Variation(*(np.ones(size, np.float32) for size in sizes))
+
+
+def drawn(model: BoardModel, counts: NDArray[np.uint32]) -> Variation:
+    """As many other boards of the model as there are counts of noise (n,): the same count, the same board.
+
+    Spreads are the board file's `[variation]` and its meters' `gain_std`; what is not a voltage is log-normal, but the
+    gain.
+    """
+    spread = model.variation
+    draws = noise.mixed(np.arange(1, 5 + len(model.spec.rails), dtype=np.uint32))  # as many kinds of noise
+    bits = noise.mixed(counts ^ draws[:, None])
+    volts = spread.volts_low + noise.uniform(bits[0]) * (spread.volts_high - spread.volts_low)
+    deviations = np.array([[spread.leak_std], [spread.heat_std], [spread.latency_std]], np.float32)
+    leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:4]))
+    # in the exponent, per share more of the voltage
+    leak_per_v = [[u.leak_per_v * max(model.spec.clock(u.clock).volts)] for u in model.units]
+    leakage = volts * leakage * np.exp(np.array(leak_per_v, np.float32) * (volts - 1))
+    gain = 1 + np.float32(model.sensor.gain_std) * noise.normal(bits[4:])
+    return Variation(np.concatenate([[volts * volts], leakage]), heat, pace, gain)
