@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,18 @@ class Variation(NamedTuple):
 
 def nominal(model: BoardModel, n: int) -> Variation:
     """n boards just as their model says."""
-    sizes: tuple[Any, ...] = ((1 + len(model.units), n), n, n, (len(model.spec.rails), n))
-    return Variation(*(np.ones(size, np.float32) for size in sizes))
+
+    def ones(*size: int) -> F:
+        return np.ones((*size, n), np.float32)
+
+    return Variation(ones(1 + len(model.units)), ones(), ones(), ones(len(model.spec.rails)))
 
 
 def drawn(model: BoardModel, counts: NDArray[np.uint32]) -> Variation:
     """As many other boards of the model as there are counts of noise (n,): the same count, the same board.
 
-    Spreads are the board file's `[variation]` and its meters' `gain_std`; what is not a voltage is log-normal, but the
-    gain.
+    Spreads are the board file's `[variation]` and its meters' `gain_std`. Voltage is drawn evenly between two ends,
+    the gain from a normal distribution, everything else from log-normal ones.
     """
     spread = model.variation
     draws = noise.mixed(np.arange(1, 5 + len(model.spec.rails), dtype=np.uint32))  # as many kinds of noise
@@ -40,7 +43,7 @@ def drawn(model: BoardModel, counts: NDArray[np.uint32]) -> Variation:
     volts = spread.volts_low + noise.uniform(bits[0]) * (spread.volts_high - spread.volts_low)
     deviations = np.array([[spread.leak_std], [spread.heat_std], [spread.latency_std]], np.float32)
     leakage, heat, pace = np.exp(deviations * noise.normal(bits[1:4]))
-    # in the exponent, per share more of the voltage
+    # its exponent grows by so much per share that the voltage is higher
     leak_per_v = [[u.leak_per_v * max(model.spec.clock(u.clock).volts)] for u in model.units]
     leakage = volts * leakage * np.exp(np.array(leak_per_v, np.float32) * (volts - 1))
     gain = 1 + np.float32(model.sensor.gain_std) * noise.normal(bits[4:])
