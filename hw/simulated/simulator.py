@@ -23,7 +23,7 @@ from hw.simulated.power import Power
 from hw.simulated.queue import serve
 from hw.simulated.sensor import read_energy, read_temperature
 from hw.simulated.tables import K, build_tables
-from hw.simulated.variation import Variation, drawn, nominal
+from hw.simulated.variation import Factors, drawn, nominal
 from hw.types import Profile
 
 F = NDArray[np.float32]
@@ -114,7 +114,7 @@ class Simulator:
         """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
         twin.n, twin._heat = n, self._heat.fork(lane, n)
-        twin._differs = Variation(*(np.repeat(row[..., lane : lane + 1], n, axis=-1) for row in self._differs))
+        twin._differs = Factors(*(np.repeat(row[..., lane : lane + 1], n, axis=-1) for row in self._differs))
         for name in ("_noise", "_queued", "_phase", "_before_w", "granted", "busy", "mem_gbps", "ambient_c"):
             setattr(twin, name, np.repeat(getattr(self, name)[..., lane : lane + 1], n, axis=-1))
         return twin

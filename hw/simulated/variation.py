@@ -13,7 +13,7 @@ from hw.simulated import noise
 F = NDArray[np.float32]
 
 
-class Variation(NamedTuple):
+class Factors(NamedTuple):
     """What n boards have in place of their model's figures; each is a factor, 1 for the nominal board."""
 
     power: F  # (1 + units, n): of V^2, and of each unit's leakage
@@ -22,16 +22,16 @@ class Variation(NamedTuple):
     gain: F  # (rails, n) of the meters
 
 
-def nominal(model: BoardModel, n: int) -> Variation:
+def nominal(model: BoardModel, n: int) -> Factors:
     """n boards just as their model says."""
 
     def ones(*size: int) -> F:
         return np.ones((*size, n), np.float32)
 
-    return Variation(ones(1 + len(model.units)), ones(), ones(), ones(len(model.spec.rails)))
+    return Factors(ones(1 + len(model.units)), ones(), ones(), ones(len(model.spec.rails)))
 
 
-def drawn(model: BoardModel, counts: NDArray[np.uint32]) -> Variation:
+def drawn(model: BoardModel, counts: NDArray[np.uint32]) -> Factors:
     """As many other boards of the model as there are counts of noise (n,): the same count, the same board.
 
     Spreads are the board file's `[variation]` and its meters' `gain_std`. Voltage is drawn evenly between two ends,
@@ -47,4 +47,4 @@ def drawn(model: BoardModel, counts: NDArray[np.uint32]) -> Variation:
     leak_per_v = [[u.leak_per_v * max(model.spec.clock(u.clock).volts)] for u in model.units]
     leakage = volts * leakage * np.exp(np.array(leak_per_v, np.float32) * (volts - 1))
     gain = 1 + np.float32(model.sensor.gain_std) * noise.normal(bits[4:])
-    return Variation(np.concatenate([[volts * volts], leakage]), heat, pace, gain)
+    return Factors(np.concatenate([[volts * volts], leakage]), heat, pace, gain)
