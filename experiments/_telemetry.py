@@ -94,7 +94,7 @@ def columns(spec: BoardSpec) -> list[str]:
         *("t_s", "rate_hz", "deadline_s", "accuracy_min", "energy_budget_j", "goal"),
         *(f"{which}_{name}" for which in ("asked", "granted") for name in ("rung", "unit", "cores", *clocks)),
         *("frames", "served", "missed", "dropped", "latency_mean_s", "latency_p95_s"),
-        *("accuracy", "labelled", "confidence"),
+        *("accuracy", "labelled", "confidence", "profile_accuracy"),
         *(f"energy_{rail}_j" for rail in spec.rails),
         *(f"temp_{node}_c" for node in spec.thermal_nodes),
         *(f"utilisation_{unit.name}" for unit in spec.units),
@@ -116,7 +116,7 @@ def _cells(t_s: float, demand: Demand, telemetry: Telemetry, spec: BoardSpec) ->
     yield from knobs(t.asked)
     yield from knobs(t.granted)
     yield from (t.frames, t.served, t.missed, t.dropped, t.latency_mean_s, t.latency_p95_s)
-    yield from (t.accuracy, t.labelled, t.confidence)
+    yield from (t.accuracy, t.labelled, t.confidence, t.profile_accuracy)
     yield from (None if t.energy_j is None else t.energy_j.get(rail) for rail in spec.rails)
     yield from (t.temp_c.get(node) for node in spec.thermal_nodes)
     yield from (t.utilisation.get(unit.name) for unit in spec.units)

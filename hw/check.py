@@ -209,6 +209,9 @@ def _examine(when: str, telemetry: Telemetry, spec: BoardSpec, rungs: int) -> No
 
 def _check_against_profile(t: Telemetry, spec: BoardSpec, profile: Profile, demand: Demand) -> None:
     """No board is ten times off its profile, but a wrong unit is a thousand times off."""
+    accuracy = profile.rung(t.granted.rung).accuracy
+    text = f"profile_accuracy is {t.profile_accuracy}, the profile has {accuracy:g} for rung {t.granted.rung}"
+    _say(t.profile_accuracy in (None, accuracy), text)
     if t.latency_mean_s is None:
         return
     key = (t.granted.rung, t.granted.unit, t.granted.cores)

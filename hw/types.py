@@ -162,6 +162,7 @@ class Telemetry:
     throttled: bool
     switched: bool  # the granted knobs differ from those of the interval before
     sensor_age_s: float | None  # how old the energy reading is at the end of the interval
+    profile_accuracy: float | None = None  # what the profile says of the granted rung: expected, not measured
     energy_error_j: float | None = None  # standard error of the energy over all rails: window, step and gain
 
     @property

@@ -260,6 +260,7 @@ class LinuxBoard:
             accuracy=served.right / served.labelled if served.labelled else None,
             labelled=served.labelled,
             confidence=served.confidence,
+            profile_accuracy=self.profile.rung(granted.rung).accuracy,
             energy_j=None if energy_j is None else {rail: energy_j[rail] for rail in self.spec.rails},
             temp_c=self._zones.temps_c(),
             utilisation={u.name: mean[u.name] for u in self.spec.units},

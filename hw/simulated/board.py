@@ -103,12 +103,13 @@ def _known(value: float) -> float | None:
 def lane_telemetry(simulator: Simulator, interval: Interval, asked: Knobs, before: Telemetry | None) -> Telemetry:
     """What a controller of the first lane sees of the interval; `before` is what it saw of the one before."""
     lane, spec = 0, simulator.model.spec
+    granted = knobs_of(simulator, interval.granted[:, lane])
     energy_j = dict(zip(spec.rails, interval.energy_j[:, lane].tolist(), strict=True))
     units = [u.name for u in spec.units]
     return Telemetry(
         interval_s=spec.interval_s,
         asked=asked,
-        granted=knobs_of(simulator, interval.granted[:, lane]),
+        granted=granted,
         frames=int(interval.frames[lane]),
         served=int(interval.served[lane]),
         missed=int(interval.missed[lane]),
@@ -118,6 +119,7 @@ def lane_telemetry(simulator: Simulator, interval: Interval, asked: Knobs, befor
         accuracy=_known(float(simulator.accuracy(interval)[lane])),
         labelled=int(interval.served[lane]),
         confidence=None,
+        profile_accuracy=simulator.profile.rung(granted.rung).accuracy,
         energy_j=energy_j,
         temp_c=dict.fromkeys(spec.thermal_nodes, float(interval.temp_c[lane])),
         utilisation=dict(zip(units, interval.utilisation[:, lane].tolist(), strict=True)),
@@ -162,6 +164,7 @@ def idle_telemetry(simulator: Simulator) -> Telemetry:
         accuracy=None,
         labelled=0,
         confidence=None,
+        profile_accuracy=simulator.profile.rung(knobs.rung).accuracy,
         energy_j=energy_j,
         temp_c=dict.fromkeys(spec.thermal_nodes, temp_c),
         utilisation={u.name: 0.0 for u in spec.units},

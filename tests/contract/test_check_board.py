@@ -85,6 +85,7 @@ FAULTS: dict[str, tuple[Callable[[Telemetry], Telemetry], str]] = {
     "latency of nothing": (lambda t: replace(t, latency_mean_s=0.1), "with 0 frames served"),
     "per cent": (times("utilisation", 100.0), "utilisation"),
     "accuracy in per cent": (lambda t: replace(t, accuracy=71.2), "accuracy"),
+    "another rung's accuracy": (lambda t: replace(t, profile_accuracy=0.5), r"profile_accuracy is 0.5, .* for rung 1"),
     "no node": (lambda t: replace(t, temp_c={}), "thermal nodes"),
     "interval": (lambda t: replace(t, interval_s=0.0), "interval_s"),
     "nan": (times("temp_c", float("nan")), "temp_c"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,8 @@ def test_an_emulated_flight_is_the_simulated_one(name: str, policy: str) -> None
             sum(getattr(t, attribute) for t in flown), rel=0.03
         )
     assert [t.throttled for t in emulated] == [t.throttled for t in flown]
+    for t in (*flown, *emulated):  # beside what was measured on labelled frames, and where there were none
+        assert t.profile_accuracy == profile.rung(t.granted.rung).accuracy
 
 
 def test_the_command_flies_an_emulated_board(tmp_path: Path) -> None:
@@ -109,7 +112,10 @@ def test_the_command_flies_an_emulated_board(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert "jetson_nano (emulated)" in done.stdout
-    assert len(telemetry.read_text().splitlines()) == 4
+    rows = list(csv.DictReader(telemetry.read_text().splitlines()))
+    rungs = open_board("jetson_nano").profile.rungs
+    assert [float(r["profile_accuracy"]) for r in rows] == [rungs[int(r["granted_rung"]) - 1].accuracy for r in rows]
+    assert len(rows) == 3
     words[3] = "static_best"
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2
