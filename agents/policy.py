@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from agents.baselines.cpufreq import RULES
 from agents.baselines.devfreq import GPU_RULES
+from agents.own import own_file, own_policy
 from hw.errors import InputError
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 
@@ -53,14 +54,22 @@ def policy_names(n_rungs: int = 4, spec: BoardSpec | None = None) -> list[str]:
     return [f"{g}@{k}" for g in governors for k in rungs] + list(OTHER_NAMES)
 
 
+def policy_file(name: str) -> str | None:
+    """The file in a controller's name, a saved policy or a class of one's own; None where it is one of ours."""
+    return name if name.endswith(".npz") else own_file(name)
+
+
 def make_policy(name: str) -> Policy:
-    """A fresh policy by its name, or from a saved one (`NAME.npz`).
+    """A fresh policy by its name, from a saved one (`NAME.npz`), or of a class of one's own (`FILE.py:CLASS`).
 
     `governor@k` is accepted for any k >= 1: how long the ladder is shows at `reset`.
 
     Raises:
         InputError: no such controller (the text lists them), or the file is no policy.
     """
+    if own_file(name) is not None:
+        own: Policy = own_policy(name)
+        return own
     if name.endswith(".npz"):
         from agents.saved import SavedPolicy
 
@@ -91,7 +100,7 @@ def make_policy(name: str) -> Policy:
         "controller",
         "no such controller",
         value=name,
-        want=f"known: {', '.join(known)} (RUNG: 1, 2, ... or auto), or a saved policy FILE.npz",
+        want=f"known: {', '.join(known)} (RUNG: 1, 2, ... or auto), a saved policy FILE.npz, or FILE.py:CLASS",
     )
 
 

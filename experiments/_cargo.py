@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from agents.policy import policy_file
 from hw.catalog import HOST
 from hw.errors import InputError
 from hw.ladderfile import find_ladder, ladder_names
@@ -30,17 +31,23 @@ def load_cargo(
         (folder / "experiments").mkdir()
         for name in COMMAND:
             shutil.copy(CLONE / "experiments" / f"{name}.py", folder / "experiments")
-        words = ["--policy", _named(folder, "policy", policy, policy.endswith(".npz"))]
+        words = ["--policy", _policy(folder, "policy", policy)]
         words += ["--board", _named(folder, "board", board, board.endswith(".toml"))]
         if profile is not None:
             words += ["--profile", _profile(folder, profile)]
         if scenario is not None:
             words += ["--scenario", _named(folder, "scenario", scenario, True)]
         if fallback is not None:
-            words += ["--fallback", _named(folder, "fallback", fallback, fallback.endswith(".npz"))]
+            words += ["--fallback", _policy(folder, "fallback", fallback)]
     except OSError as error:
         raise InputError.at(error.filename or folder, f"cannot be copied: {error.strerror or error}") from None
     return words
+
+
+def _policy(folder: Path, role: str, name: str) -> str:
+    """A controller's name there; a class of one's own keeps its own behind that of its file."""
+    file = policy_file(name)
+    return name if file is None else _copy(folder, role, Path(file)) + name.removeprefix(file)
 
 
 def _named(folder: Path, role: str, name: str, is_file: bool) -> str:

@@ -66,7 +66,7 @@ def evaluate(
 ) -> Comparison:
     """One row per controller, scenario and seed, in that order; regret is against the oracle on the same two.
 
-    `controllers` are names or saved policies (`FILE.npz`); `labels` renames them in the rows. `jobs`
+    `controllers` are names as `make_policy` takes them; `labels` renames them in the rows. `jobs`
     processes work at a time (1: this one alone). `telemetry` is a folder for a CSV per flight that was asked for.
     `vary`: every seed is another board of the model, the same one for every controller. `backend`: where the
     controllers asked for fly; those that regret is made of fly in simulation always. `source` names the profile where

@@ -19,6 +19,7 @@ from envs.scenario import Scenario
 from experiments._metrics import Row, episode_row
 from experiments._telemetry import write_telemetry
 from hw.catalog import open_board
+from hw.errors import Refused
 from hw.real.board import LinuxBoard
 from hw.simulated.board import SimBoard
 from hw.types import Demand, Profile, Telemetry
@@ -96,7 +97,10 @@ def _fly(job: Job) -> list[Row]:
             def hear(k: int, demand: Demand, telemetry: Telemetry, demands: list[Demand] = demands) -> None:
                 demands.append(demand)
 
-            record = control(board, policy, job.scenario, job.profile, seed=seed, on_interval=hear)
+            try:
+                record = control(board, policy, job.scenario, job.profile, seed=seed, on_interval=hear)
+            except Refused as error:
+                raise Refused(f"controller {job.controller}, scenario {job.scenario.name}: {error}") from error
             rows.append(
                 episode_row(job.label, job.scenario.name, seed, first, record, demands, job.profile, DEFAULT_WEIGHTS)
             )

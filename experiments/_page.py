@@ -14,7 +14,7 @@ STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem a
 img{max-width:100%}table{border-collapse:collapse;margin:1rem 0}td,th{padding:.15rem .8rem;text-align:right}
 th{border-bottom:1px solid #888;white-space:pre-line}td{white-space:nowrap}
 td:first-child,th:first-child{text-align:left}td:first-child{white-space:normal;overflow-wrap:anywhere}
-tr.learned{font-weight:bold}code{font-size:.9em}"""
+tr.marked{font-weight:bold}code{font-size:.9em}"""
 DPI = 110
 INK = "#33628d"
 

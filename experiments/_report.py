@@ -19,30 +19,30 @@ from experiments._table import HEADINGS, cells, sentences
 from hw.files import atomic_write_text
 from hw.types import Profile
 
-LEARNED_INK = "#c03d2e"
+MARKED_INK = "#c03d2e"
 FEW_BREACHES = 0.005  # of all intervals with frames
 
 
 def write_report(
-    path: Path, comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim"
+    path: Path, comparison: Comparison, profile: Profile, marked: Collection[str], backend: str = "sim"
 ) -> None:
-    """The page of a comparison, all or nothing; `learned` policies stand out. InputError where it cannot be written."""
+    """The page of a comparison, all or nothing; `marked` ones stand out. InputError where it cannot be written."""
     summaries = summarise(comparison)
     parts = [
         f"<h1>{html.escape(profile.board)}: controllers compared</h1>",
         f"<p><code>{html.escape(command_line())}</code></p>",
-        *(f"<p>{html.escape(line)}</p>" for line in sentences(comparison, profile, learned, backend)),
-        image(_front(summaries, learned), "Energy per frame against missed frames, a dot per controller"),
+        *(f"<p>{html.escape(line)}</p>" for line in sentences(comparison, profile, marked, backend)),
+        image(_front(summaries, marked), "Energy per frame against missed frames, a dot per controller"),
         f"<p>Hollow: {FEW_BREACHES:.1%} or more of its intervals below the accuracy floor. Lines: 95 % intervals.</p>",
-        _table(summaries, learned),
+        _table(summaries, marked),
     ]
     atomic_write_text(path, document(f"{profile.board}: controllers", parts))
 
 
-def _table(summaries: Sequence[Summary], learned: Collection[str]) -> str:
+def _table(summaries: Sequence[Summary], marked: Collection[str]) -> str:
     head = "".join(f"<th>{html.escape(word)}</th>" for word in ("controller", *HEADINGS))
     rows = [
-        f"<tr{' class=learned' * (s.controller in learned)}>"
+        f"<tr{' class=marked' * (s.controller in marked)}>"
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in (s.controller, *cells(s, wide=True)))
         + "</tr>"
         for s in summaries
@@ -50,14 +50,14 @@ def _table(summaries: Sequence[Summary], learned: Collection[str]) -> str:
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
-def _front(summaries: Sequence[Summary], learned: Collection[str]) -> Figure:
-    """Energy against misses; named are learned policies, who is beaten by nobody in both, and the careful person."""
+def _front(summaries: Sequence[Summary], marked: Collection[str]) -> Figure:
+    """Energy against misses; named are marked ones, who is beaten by nobody in both, and the careful person."""
     figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     ax = figure.subplots()
     for s in summaries:
         energy_mj, misses = 1e3 * s.energy_per_frame_j, 100 * s.miss_rate
-        ours = s.controller in learned
-        ink = LEARNED_INK if ours else INK
+        ours = s.controller in marked
+        ink = MARKED_INK if ours else INK
         filled = ink if s.breach_rate < FEW_BREACHES else "white"
         across, along = _bar(energy_mj, s.energy_interval_j, 1e3), _bar(misses, s.miss_interval, 100)
         ax.errorbar(energy_mj, misses, along, across, fmt="none", ecolor=ink, elinewidth=0.8, alpha=0.35, zorder=1)

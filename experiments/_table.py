@@ -1,4 +1,4 @@
-"""The comparison as a person reads it: a table, and what the learned policy saves, in a sentence."""
+"""The comparison as a person reads it: a table, and what a learned policy saves, in a sentence."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ NEAR_MISSES = 0.005  # pairs within half a point of the fewest misses count as e
 SLACK = 1e-9  # rounding of rates that are equal
 
 
-def print_comparison(comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim") -> None:
-    """The table on stdout, lowest regret first, and one sentence per learned policy (by its label)."""
+def print_comparison(comparison: Comparison, profile: Profile, marked: Collection[str], backend: str = "sim") -> None:
+    """The table on stdout, lowest regret first, and one sentence per marked policy (by its label)."""
     # every column counts: with a regret's interval there are PLAIN_WIDTH of them, less one
     table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("controller", overflow="fold", min_width=22)  # "> simple_ondemand@auto"
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for s in summarise(comparison):
-        mark = s.controller in learned
+        mark = s.controller in marked
         table.add_row(f"> {s.controller}" if mark else f"  {s.controller}", *cells(s), style="bold" if mark else None)
     out = console()
     out.print()
     out.print(table)
     out.print()
-    for line in sentences(comparison, profile, learned, backend):
+    for line in sentences(comparison, profile, marked, backend):
         out.print(line)
 
 
@@ -71,8 +71,8 @@ def figures(s: Summary) -> tuple[str, str]:
     return energy, _number(s.miss_rate, 100, 2, s.miss_interval)
 
 
-def sentences(comparison: Comparison, profile: Profile, learned: Collection[str], backend: str = "sim") -> list[str]:
-    """What to know of the figures, and what each learned policy saves."""
+def sentences(comparison: Comparison, profile: Profile, marked: Collection[str], backend: str = "sim") -> list[str]:
+    """What to know of the figures, and what each marked policy saves."""
     known = {s.controller: s for s in summarise(comparison)}
     episodes = sorted(comparison.bound)
     scenarios, seeds = len({s for s, _ in episodes}), len({n for _, n in episodes})
@@ -83,7 +83,7 @@ def sentences(comparison: Comparison, profile: Profile, learned: Collection[str]
         f"In parentheses: 95 % of resamples of the {scenarios} scenarios, and of the seeds of each."
         if scenarios > 1
         else "No intervals: one scenario does not say how much scenarios differ.",
-        *(line for name in learned if name in known for line in (told(known[name]), sentence(comparison, name))),
+        *(line for name in marked if name in known for line in (told(known[name]), sentence(comparison, name))),
     ]
 
 
@@ -97,30 +97,30 @@ def provenance(profile: Profile, backend: str = "sim") -> str:
     return f"All figures simulated on a measured profile ({profile.name!r}, kind {profile.kind}{energy})"
 
 
-def sentence(comparison: Comparison, learned: str) -> str:
-    """What the learned policy saves against the best governor-and-rung pair as punctual and accurate."""
+def sentence(comparison: Comparison, name: str) -> str:
+    """What a policy saves against the best governor-and-rung pair as punctual and accurate."""
     summaries = summarise(comparison)
-    own = next(s for s in summaries if s.controller == learned)
+    own = next(s for s in summaries if s.controller == name)
     pairs = [s for s in summaries if _is_pair(s.controller)]
     if not pairs:
-        return f"No governor-and-rung pair was flown to compare {learned} with."
+        return f"No governor-and-rung pair was flown to compare {name} with."
     fair = [s for s in pairs if s.miss_rate <= own.miss_rate + SLACK and s.breach_rate <= own.breach_rate + SLACK]
     if fair:
         best = min(fair, key=lambda s: s.energy_per_frame_j)
-        head = f"Best governor-and-rung pair with no more misses and no more breaches than {learned}: {best.controller}"
+        head = f"Best governor-and-rung pair with no more misses and no more breaches than {name}: {best.controller}"
     else:
         as_accurate = [s for s in pairs if s.breach_rate <= own.breach_rate + SLACK] or pairs
         fewest = min(s.miss_rate for s in as_accurate)
         near = [s for s in as_accurate if s.miss_rate <= fewest + NEAR_MISSES]
         best = min(near, key=lambda s: s.energy_per_frame_j)
         head = (
-            f"No governor-and-rung pair has no more misses and no more breaches than {learned}; "
+            f"No governor-and-rung pair has no more misses and no more breaches than {name}; "
             f"of those with no more breaches that miss least, the thriftiest is {best.controller} "
             f"({100 * best.miss_rate:.2f} % misses, {100 * best.breach_rate:.2f} % breaches)"
         )
-    saved, (low, high) = saving(comparison, learned, best.controller)
+    saved, (low, high) = saving(comparison, name, best.controller)
     between = "" if math.isnan(low) else f" ({_amounts(low, high)})"
-    return f"{head}; {learned} uses {_amount(saved)} energy per frame{between}."
+    return f"{head}; {name} uses {_amount(saved)} energy per frame{between}."
 
 
 def _amounts(low: float, high: float) -> str:

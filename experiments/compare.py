@@ -7,11 +7,12 @@ python experiments/compare.py --board host --backend real --gap --profile measur
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from agents.policy import policy_names
+from agents.policy import policy_file, policy_names
 from envs.families import scenario_set
 from envs.scenario import load_scenario
 from experiments._cli import main_guard, parse
@@ -25,8 +26,10 @@ from experiments._run import RECORD, RunFolder, check_folder, make_folder
 from experiments._table import print_comparison
 from hw.catalog import open_board
 from hw.errors import InputError
+from hw.files import read_bytes
 
 SCRIPT = "compare.py"
+ALL = "all"
 OUTPUTS = ("results.csv", "report.html", "gap.csv")
 
 
@@ -42,8 +45,8 @@ class Config:
     """profile of the board: a name, a .csv file, or a ladder by name or folder (default: the board's own)"""
     scenarios: tuple[Path, ...] = ()
     """scenario files, see docs/FILES.md (default: eight of the held-out family)"""
-    controllers: tuple[str, ...] = ()
-    """controllers by name, or saved policies FILE.npz (default: every controller there is)"""
+    controllers: tuple[str, ...] = (ALL,)
+    """controllers by name, all (that have one), saved policies FILE.npz, classes of your own FILE.py:CLASS"""
     seeds: int = 5
     """how many seeds of the board's noise"""
     backend: Literal["sim", "emulated", "real"] = "sim"
@@ -70,11 +73,15 @@ def main() -> None:
         raise InputError.at("--gap", "is between the simulator and a machine", want="--backend real, or emulated")
     if config.backend != "sim" and config.vary:
         raise InputError.at("--vary", "only a simulated board varies", want="leave it out, or --backend sim")
-    if config.backend != "sim" and not config.controllers:
+    asked = config.controllers or (ALL,)
+    if config.backend != "sim" and ALL in asked:
         want = "name a few: every flight takes as long as its scenario"
-        raise InputError.at("--controllers", "missing for a board that is not simulated", want=want)
-    controllers = config.controllers or tuple(policy_names(len(profile.rungs), spec))
+        raise InputError.at("--controllers", "are too many for a board that is not simulated", value=ALL, want=want)
+    everyone = policy_names(len(profile.rungs), spec)
+    controllers = [c for named in asked for c in (everyone if named == ALL else [named])]
     check_controllers(controllers, spec, profile)
+    found = {c: policy_file(c) for c in controllers}
+    files = {c: hashlib.sha256(read_bytes(file)).hexdigest() for c, file in found.items() if file is not None}
     scenarios = [load_scenario(path, spec) for path in config.scenarios]
     scenarios = scenarios or scenario_set("held_out", spec, profile, HELD_OUT)
     check_scenarios(scenarios)
@@ -90,6 +97,7 @@ def main() -> None:
         seeds={"board": list(seeds), "scenarios": [s.name for s in scenarios]},
         again=True,
     )
+    folder.note(controllers=files)
     with folder:
         if earlier:  # what is found here afterwards is of this run
             for path in (*(folder.path / name for name in OUTPUTS), *(folder.path / "telemetry").glob("*.csv")):
@@ -113,12 +121,11 @@ def main() -> None:
                 on_progress=bar.update,
             )
         write_results(comparison.rows, folder.path / "results.csv")
-        learned = [c for c in controllers if c.endswith(".npz")]
-        write_report(folder.path / "report.html", comparison, profile, learned, config.backend)
+        write_report(folder.path / "report.html", comparison, profile, files, config.backend)
         if config.gap:
             apart = gaps(comparison.simulated, comparison.rows)
             write_gaps(apart, folder.path / "gap.csv")
-    print_comparison(comparison, profile, learned, config.backend)
+    print_comparison(comparison, profile, files, config.backend)
     if config.gap:
         print_gaps(apart)
     print(f"Results: {folder.path / 'results.csv'}, {folder.path / 'report.html'}")

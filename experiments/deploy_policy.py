@@ -185,7 +185,7 @@ def _arguments() -> argparse.Namespace:
         description="Fly a saved policy on a board, with one line per control interval. Exit status: 0 flown, "
         "2 refused, 3 ended by a fault, 130 interrupted; the board is put back in every case."
     )
-    parser.add_argument("--policy", metavar="FILE.npz", help="saved policy, or a governor's name")
+    parser.add_argument("--policy", metavar="FILE.npz", help="saved policy, a controller's name, or FILE.py:CLASS")
     parser.add_argument("--board", help="board: a name, a board's .toml file, or host (this machine)")
     parser.add_argument("--backend", choices=BACKENDS, default="sim", help="where it flies (default: sim)")
     parser.add_argument("--profile", help="profile: a name, a .csv file or a ladder (default: the board's own)")

@@ -73,7 +73,7 @@ def test_train_leaves_a_complete_run_folder(trained: tuple[Path, Done]) -> None:
     assert {"python", "numpy", "torch", "gymnasium", "stable_baselines3"} <= record["versions"].keys()
     assert (folder / "results.csv").read_text().splitlines()[0] == COLUMNS
     page = (folder / "report.html").read_text()
-    assert "All figures modelled" in page and "data:image/png;base64," in page and "<tr class=learned>" in page
+    assert "All figures modelled" in page and "data:image/png;base64," in page and "<tr class=marked>" in page
     rows = read_csv(folder / "results.csv")
     assert {"ppo", "oracle", "static_best", "schedutil@auto", "performance@4"} <= {r["controller"] for r in rows}
     assert all(float(r["regret"]) == 0 for r in rows if r["controller"] == "oracle")

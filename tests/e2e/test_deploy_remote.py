@@ -88,7 +88,8 @@ def test_a_flight_elsewhere(there: There, tmp_path: Path) -> None:
         "t_s,rate_hz,deadline_s,accuracy_min,energy_budget_j,goal,load_a7,load_a15,mem_gbps,ambient_c\n"
         "0,5,0.2,0.6,0.3,min_energy,0,1.5,0.5,25\n4,5,0.2,0.6,0.3,min_energy,0,1.5,0.5,25\n"
     )
-    files = ("--policy", policy, "--scenario", "mine.csv", "--telemetry", "t.csv", "--fallback", "ladder")
+    (tmp_path / "mine.py").write_text("from agents.baselines.heuristics import Ladder\n\nclass Mine(Ladder): pass\n")
+    files = ("--policy", policy, "--scenario", "mine.csv", "--telemetry", "t.csv", "--fallback", "mine.py:Mine")
     done = far(*files, "--backend", "emulated", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert sum(" | missed " in line for line in done.stdout.splitlines()) == 8
