@@ -8,7 +8,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from experiments._evaluate import CAREFUL, Comparison
 from experiments._page import INK, document, image
@@ -54,7 +56,8 @@ def _front(summaries: Sequence[Summary], marked: Collection[str]) -> Figure:
     """Energy against misses; named are marked ones, who is beaten by nobody in both, and the careful person."""
     figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     ax = figure.subplots()
-    for s in summaries:
+    names: list[tuple[str, tuple[float, float], str]] = []
+    for s in sorted(summaries, key=lambda s: s.controller not in marked):
         energy_mj, misses = 1e3 * s.energy_per_frame_j, 100 * s.miss_rate
         ours = s.controller in marked
         ink = MARKED_INK if ours else INK
@@ -63,8 +66,9 @@ def _front(summaries: Sequence[Summary], marked: Collection[str]) -> Figure:
         ax.errorbar(energy_mj, misses, along, across, fmt="none", ecolor=ink, elinewidth=0.8, alpha=0.35, zorder=1)
         ax.scatter(energy_mj, misses, s=45 if ours else 18, color=filled, edgecolors=ink, zorder=3 if ours else 2)
         if ours or s.controller == CAREFUL or not any(_beats(other, s) for other in summaries):
-            label = Path(s.controller).name if ours else s.controller
-            ax.annotate(label, (energy_mj, misses), xytext=(5, 4), textcoords="offset points", fontsize=9)
+            names.append(
+                (Path(s.controller).name if ours else s.controller, (energy_mj, misses), ink if ours else "black")
+            )
     ax.set_xscale("log")
     ax.set_yscale("symlog", linthresh=1.0)
     ax.set_ylim(-0.1, 130.0)
@@ -74,7 +78,24 @@ def _front(summaries: Sequence[Summary], marked: Collection[str]) -> Figure:
         axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(ticker.NullFormatter())
     ax.grid(color="#dddddd", linewidth=0.5)
+    _write_names(figure, ax, names)
     return figure
+
+
+def _write_names(figure: Figure, ax: Axes, names: Sequence[tuple[str, tuple[float, float], str]]) -> None:
+    """(text, where, colour) beside the dots, each at the first corner where it covers no other and no edge."""
+    figure.draw_without_rendering()  # what is where is known only then
+    frame, taken = ax.get_window_extent(), list[Bbox]()
+    for text, where, ink in names:
+        note = ax.annotate(text, where, (5, 4), textcoords="offset points", color=ink, fontsize=9)
+        for right, above in ((True, True), (True, False), (False, True), (False, False)):
+            note.set_position((5 if right else -5, 4 if above else -4))
+            note.set(ha="left" if right else "right", va="bottom" if above else "top")
+            box = note.get_window_extent()
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
 
 
 def _bar(value: float, interval: Interval, scale: float) -> list[list[float]] | None:
