@@ -132,13 +132,15 @@ class Simulator:
         self.busy, self.mem_gbps, self.ambient_c = busy, mem_gbps, ambient_c
 
     def accuracy(self, interval: Interval) -> F:
-        """Share of an interval's served frames that were right, (n,), drawn from the rung's; NaN where none was."""
-        rung, served = interval.granted[0], interval.served
-        deviation = np.sqrt(served * self.tables.variance.take(rung))
-        bits = noise.mixed(interval.noise ^ _LABELS)
-        hits = served * self.tables.accuracy.take(rung) + noise.normal(bits) * deviation
-        right = np.minimum(at_least(np.rint(hits), ZERO), served) + ZERO  # never -0, whatever the processor
-        return np.where(served > 0, right / at_least(served, ONE), np.float32(np.nan))
+        """Share of an interval's served frames that were right, (n,), each by the rung's accuracy; NaN where none was.
+
+        Frame by frame, (frames, n) draws: for the few lanes whose telemetry somebody reads.
+        """
+        served, rung = interval.served, interval.granted[0]
+        frames = np.arange(int(served.max()), dtype=np.uint32)[:, None]
+        bits = noise.mixed(noise.mixed(interval.noise ^ _LABELS) + frames * noise.STEP)
+        right = (noise.uniform(bits) < self.tables.accuracy.take(rung)) & (frames < served)
+        return np.where(served > 0, right.sum(axis=0, dtype=np.float32) / at_least(served, ONE), np.float32(np.nan))
 
     def unmetered_w(self, interval: Interval) -> F:
         """What the rest of the board and the fan drew in an interval (W), (n,); it is on no meter."""

@@ -32,7 +32,6 @@ class Tables:
     point_steps: int  # S
     flat_points: I  # (2 + C, points): the profile's points as knob indices, other clocks at their lowest
     accuracy: F  # (R,)
-    variance: F  # (R,): of a frame's being right
     placement: F  # (3, P): cores, the unit's other cores, streaming programs per GB/s
     unit_starts: list[tuple[K, K]]  # (U - 1,): a unit's first placement after the one before it
     per_core: F  # (U, 1): 1 over the unit's cores
@@ -120,7 +119,6 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         point_steps=steps,
         flat_points=np.array(flat, np.intp).T.copy(),
         accuracy=accuracy,
-        variance=accuracy * (1 - accuracy),
         placement=np.array(by_place, np.float32).T.copy(),
         unit_starts=[(np.array(k - 1, knob_type), np.array(k, knob_type)) for k in unit_starts],
         per_core=np.array([[1 / u.cores] for u in spec.units], np.float32),

@@ -264,6 +264,27 @@ def test_labels_and_jitter_are_drawn_as_said() -> None:
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
 
 
+@pytest.mark.parametrize("accuracy", [0.05, 0.85, 0.99])
+@pytest.mark.parametrize("frames", [1, 2, 4, 9])
+def test_few_frames_are_right_as_often_as_many(frames: int, accuracy: float) -> None:
+    """Counts of right frames are whole, and binomial also where a rung is hardly ever wrong, or right."""
+    lanes = 20000
+    rungs = tuple(replace(rung, accuracy=accuracy) for rung in PROFILE.rungs)
+    simulator = Simulator(MODEL, replace(PROFILE, rungs=rungs), lanes)
+    simulator.reset(np.arange(lanes), seeds=range(lanes))
+    knobs = knobs_of(1, "a15", 4, 2e8, 1.8e9, lanes)
+    rate, deadline_s = np.full(lanes, frames / SPEC.interval_s, np.float32), np.ones(lanes, np.float32)
+    interval = simulator.step(knobs, rate, deadline_s)
+    assert (interval.served == frames).all()
+    share = simulator.accuracy(interval)
+    right = np.rint(share * frames)
+    np.testing.assert_allclose(share, right / frames, rtol=1e-6)
+    for k in range(frames + 1):
+        expected = math.comb(frames, k) * accuracy**k * (1 - accuracy) ** (frames - k)
+        deviation = math.sqrt(expected * (1 - expected) / lanes)
+        assert (right == k).mean() == pytest.approx(expected, abs=4.5 * deviation + 1e-9)
+
+
 @pytest.mark.parametrize("frames", [1, 2, 5, 20])
 def test_frames_spread_as_the_profile_says(frames: int) -> None:
     """From interval to interval and within one, together the profile's; one frame is no faster than itself."""
