@@ -76,7 +76,7 @@ def main() -> None:
     asked = config.controllers or (ALL,)
     if config.backend != "sim" and ALL in asked:
         want = "name a few: every flight takes as long as its scenario"
-        raise InputError.at("--controllers", "are too many for a board that is not simulated", value=ALL, want=want)
+        raise InputError.at("--controllers", "too many for a board that is not simulated", value=ALL, want=want)
     everyone = policy_names(len(profile.rungs), spec)
     controllers = [c for named in asked for c in (everyone if named == ALL else [named])]
     check_controllers(controllers, spec, profile)

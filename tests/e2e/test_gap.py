@@ -118,7 +118,7 @@ def test_a_file_in_the_way_of_telemetry_is_one_line(tmp_path: Path) -> None:
     ("words", "said"),
     (
         (("--gap",), "--gap: is between the simulator and a machine"),
-        (("--backend", "emulated"), "--controllers, value 'all': are too many for a board that is not simulated"),
+        (("--backend", "emulated"), "--controllers, value 'all': too many for a board that is not simulated"),
         (("--backend", "emulated", "--controllers", "ladder", "--vary"), "--vary: only a simulated board varies"),
         (("--backend", "emulated", "--controllers", "oracle"), "value 'oracle': looks into the simulator"),
         (("--backend", "real", "--controllers", "ladder"), "a real board flies by a measured profile"),
