@@ -22,6 +22,7 @@ from hw.types import GOALS, BoardSpec, Demand, Profile, Telemetry
 _PER_50_K, _THREE = constant(0.02), constant(3.0)
 _LOW, _HIGH = constant(-4.0), constant(4.0)  # of an observation
 _LEAST_W, _MOST_W = constant(0.01), constant(2980.0)  # half a logarithm of the most is 4
+_PERIOD = 6.0  # frame times from one frame to the next: generated demands keep a board 5 to 50 % busy
 
 
 class Seen(NamedTuple):
@@ -56,7 +57,8 @@ class Codec(ActionSpace):
         """
         need_power(profile)
         latency = np.array([p.latency_mean_s for p in profile.points])
-        energy = np.array([p.energy_j for p in profile.points])
+        # as a budget has it: with what the rails draw at rest until the next frame
+        energy = np.array([p.energy_j for p in profile.points]) + profile.rest_w * _PERIOD * latency
         self._build(
             spec,
             action_view,

@@ -135,8 +135,7 @@ def _demands(
     unit = np.array([names.index(p.unit) for p in profile.points])
     latency_s = np.array([p.latency_mean_s for p in profile.points])
     energy_j = np.array([p.energy_j for p in profile.points])
-    # what the board's rails draw at rest: a meter counts it, so a budget must
-    idle_w = sum(min(p.rail_power_w[rail] for p in profile.points) for rail in spec.rails)
+    rest_w = profile.rest_w  # a meter counts it, so a budget must
     used = np.array([float(p.cores) for p in profile.points])
     room = np.array([max_load(u) for u in spec.units])[unit]
     loaded_s = latency_s * _slowdown(room, used, load[:, unit])  # (m, points)
@@ -160,7 +159,7 @@ def _demands(
         out["rate_hz"][rows] = [_short(r) for r in rates_hz]
         out["deadline_s"][rows] = _short(deadline_s)
         out["accuracy_min"][rows] = floor
-        frame_j = float(np.median(energy_j[keeps_up])) + idle_w / rate_hz
+        frame_j = float(np.median(energy_j[keeps_up])) + rest_w / rate_hz
         out["energy_budget_j"][rows] = _short(_log_uniform(rng, 0.7, 2.5) * frame_j)
         out["goal"][rows] = GOALS.index("min_energy" if rng.random() < _P_MIN_ENERGY else "max_accuracy")
     return out

@@ -211,6 +211,11 @@ class Profile:
         """Rung `index`, 1 the smallest."""
         return self.rungs[index - 1]
 
+    @property
+    def rest_w(self) -> float:
+        """What the board's rails draw beside a frame (W): the least of each rail at any operating point."""
+        return sum(min(p.rail_power_w[rail] for p in self.points) for rail in self.points[0].rail_power_w)
+
 
 class Board(Protocol):
     """A board: simulated, emulated or real; the clock is the board's."""

@@ -23,7 +23,7 @@ class Interval(NamedTuple):  # quicker to make than a frozen dataclass
     latency_mean_s: F  # NaN where nothing was served
     latency_p95_s: F
     energy_j: F  # (rails, n) as the meters report it
-    temp_c: F  # (n,) as the sensor reports it
+    temp_c: F  # (n,) as the sensor reports it; minus infinity where the board has none
     utilisation: F  # (units, n) mean over the unit's cores
     peak_utilisation: F  # (units, n) of the busiest core
     throttled: NDArray[np.bool_]

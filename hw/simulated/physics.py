@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.clip import ONE, ZERO, at_least, at_most, constant, within
+from hw.clip import ONE, ZERO, at_least, at_most, constant
 
 F = NDArray[np.float32]
 
@@ -28,6 +28,7 @@ class Share(NamedTuple):
 
     share: F  # of its slowest core, 0..1
     excess: F  # background demand on the network's busiest core, 0..1
+    shared: F  # on all of its cores, 0..their number
 
 
 def core_share(free_cores: F, busy: F, min_share: F) -> Share:
@@ -36,8 +37,23 @@ def core_share(free_cores: F, busy: F, min_share: F) -> Share:
     Background work takes free cores first. What does not fit lands on the network's cores, one core first, and a
     parallel region waits for its slowest core; an equal-weight thread keeps at least `min_share` of a core.
     """
-    excess = within(busy - free_cores, ZERO, ONE)
-    return Share(at_least(ONE - excess, min_share), excess)
+    shared: F = at_least(busy - free_cores, ZERO)
+    excess: F = at_most(shared, ONE)
+    return Share(at_least(ONE - excess, min_share), excess, shared)
+
+
+def gives_way(shared: F, min_share: F) -> F:
+    """Of background work on the network's cores (`shared`), how many cores' worth waits while the network runs, (n,).
+
+    On a core that is full the network has its `min_share`; on the one that is full in part, what background leaves.
+    """
+    full = np.floor(shared)
+    waits = shared - full
+    waits -= ONE - min_share
+    at_least(waits, ZERO, out=waits)
+    full *= min_share
+    waits += full
+    return waits
 
 
 def crowd(busy: F, excess: F, streams: F) -> F:

@@ -60,7 +60,6 @@ class Simulator:
         self._change_s = np.array(changes_s, np.float32)[:, None]
         self._change_w = constant(model.switching.energy_j / spec.interval_s)
         self._min_share = constant(model.contention.min_share)
-        self._most_beside = constant(1 - model.contention.min_share)  # of background work on a core of the network's
         self._power, self._heat = Power(model, tables), Heat(model, tables, n)
         # what a board just reset shows: temperature (deg C) and, (rails,), power (W)
         warmth_k = self._heat.at_rest(AMBIENT_C[None])[1].sum()
@@ -226,12 +225,12 @@ class Simulator:
         on_here = here * on
         load = at_most(self.busy, ONE)
         powered = self._power.powered(load, on_here, here, served)
-        yielded = share.excess - self._most_beside
-        background = on_here * at_least(yielded, ZERO, out=yielded)
+        background = on_here * physics.gives_way(share.shared, self._min_share)
         np.subtract(self.busy, background, out=background)
+        # its cores are busy while the network runs, whoever has them
         utilisation = on_here
-        utilisation *= cores
-        utilisation += background
+        utilisation *= cores - share.shared
+        utilisation += self.busy
         utilisation *= tables.per_core
         at_most(utilisation, ONE, out=utilisation)
         busiest = ONE - on
@@ -267,6 +266,9 @@ class Simulator:
 
         # what the meters make of it
         sensor = self.model.sensor
+        temp_c = read_temperature(exact_temp_c, sensor.temp_step_c)
+        if not self.model.spec.thermal_nodes:
+            temp_c = np.full(self.n, -np.inf, np.float32)
         energy_j = read_energy(
             watts,
             self._before_w,
@@ -285,7 +287,7 @@ class Simulator:
             latency_mean_s=queue.latency_mean_s,
             latency_p95_s=queue.latency_p95_s,
             energy_j=energy_j,
-            temp_c=read_temperature(exact_temp_c, sensor.temp_step_c),
+            temp_c=temp_c,
             utilisation=utilisation,
             peak_utilisation=peak,
             throttled=throttled,

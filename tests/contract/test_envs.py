@@ -19,10 +19,11 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 from envs.actions import ActionView
 from envs.codec import Codec
 from envs.control import ControlEnv
+from envs.families import scenario_set
 from envs.sb3 import BoardVecEnv
 from envs.task import open_task
 from envs.vector import BoardVectorEnv, make_sb3_env
-from hw.boardfile import load_board
+from hw.boardfile import board_names, load_board
 from hw.errors import InputError
 from hw.simulated.board import SimBoard
 from hw.types import Demand, Rung
@@ -258,3 +259,12 @@ def test_breaches_are_of_intervals_with_frames(tmp_path: Path) -> None:
     for _ in range(40):
         env.step(np.array([env.action_space.sample()]))
     assert env.pop_statistics()["task/breach_rate"] == pytest.approx(10 / 18, abs=0.03)
+
+
+@pytest.mark.parametrize("board", board_names())
+def test_no_generated_budget_is_out_of_sight(board: str) -> None:
+    """A policy sees the logarithm of a budget over a frame's typical energy, up to 4 either way."""
+    task = open_task(board, family="train")
+    typical_j = Codec(task.model.spec, task.profile).frame_j
+    for scenario in scenario_set("train", task.model.spec, task.profile, 60):
+        assert np.abs(np.log(scenario.energy_budget_j / typical_j)).max() < 3.5, scenario.name

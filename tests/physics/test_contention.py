@@ -137,22 +137,38 @@ def test_who_crowds_whom() -> None:
     assert crowd(1, 1, 0, streams=1.0) == 1.0
 
 
+@pytest.mark.parametrize("cores", [1, 2, 3, 4])
 @pytest.mark.parametrize("min_share", [0.2, 0.5, 0.8])
-def test_a_shared_core_is_one_core(min_share: float) -> None:
-    """Network and background work on one core draw as one busy core does, whatever the kernel's shares are."""
+def test_a_shared_core_is_one_core(min_share: float, cores: int) -> None:
+    """Network and background work on the same cores draw as these cores do, whatever the kernel's shares are."""
     model = replace(MODEL, contention=replace(MODEL.contention, min_share=min_share))
     top, law = {"a7": 2e8, "a15": TOP_HZ}, model.units[1]
     clock = SPEC.clock("a15")
     core_w = law.background_nf * 1e-9 * clock.volts[clock.nearest(TOP_HZ)] ** 2 * TOP_HZ
     idle_w = model.idle_rail_w(top, model.reference_temp_c)["a15"]
     like = network_like(PROGRAMS[0])
-    profile = replace(like, points=tuple(replace(p, power_w=idle_w + core_w) for p in like.points))
+    profile = replace(like, points=tuple(replace(p, power_w=idle_w + cores * core_w) for p in like.points))
     drawn_w = {}
     for unit in ("a7", "a15"):
         board = SimBoard(model, profile)
         board.reset(seed=0)
         board.inject(Load(busy={"a15": 4.0}))
         saturated = Demand(rate_hz=1e3, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
-        board.step(Knobs(rung=1, unit=unit, cores=1, freqs_hz=top), saturated)
+        board.step(Knobs(rung=1, unit=unit, cores=cores, freqs_hz=top), saturated)
         drawn_w[unit] = board.exact_energy_j["a15"] / SPEC.interval_s
     assert drawn_w["a15"] == pytest.approx(drawn_w["a7"], rel=1e-3)
+
+
+@pytest.mark.parametrize("rate_hz", [5.0, 60.0, 500.0])
+def test_of_one_core_the_mean_is_the_busiest(rate_hz: float) -> None:
+    """A GPU is one core: what network and background share of it is not busy twice."""
+    nano = load_board("jetson_nano")
+    board = SimBoard(nano, open_profile(nano.spec, None))
+    board.reset(seed=0)
+    board.inject(Load(busy={"gpu": 0.5}))
+    demand = Demand(rate_hz=rate_hz, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+    knobs = Knobs(rung=4, unit="gpu", cores=1, freqs_hz={c.name: c.freqs_hz[0] for c in nano.spec.clocks})
+    for _ in range(3):
+        telemetry = board.step(knobs, demand)
+        assert telemetry.utilisation["gpu"] == pytest.approx(telemetry.peak_utilisation["gpu"], abs=1e-5)
+        assert telemetry.utilisation["gpu"] > 0.5

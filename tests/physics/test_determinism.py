@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,17 @@ from hw.simulated.simulator import Simulator
 SEED = 40
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["the nominal board", "boards that differ"])
+@pytest.fixture(scope="module", params=["the nominal board", "boards that differ", "a board without thermal sensors"])
 def task(request: pytest.FixtureRequest) -> Task:
     base = open_task("xu3", family="held_out")
-    short = scenario_set("train", base.model.spec, base.profile, 5)
-    return Task(model=base.model, profile=base.profile, scenarios=tuple(short), vary=request.param)
+    model = base.model
+    short = scenario_set("train", model.spec, base.profile, 5)
+    if request.param == "a board without thermal sensors":
+        warm = [replace(s, ambient_c=s.ambient_c + 15) for s in short]  # where heat costs, if it is seen
+        bare = replace(model, spec=replace(model.spec, thermal_nodes=()), real=None)
+        return Task(model=bare, profile=base.profile, scenarios=tuple(warm), vary=False)
+    vary = request.param == "boards that differ"
+    return Task(model=model, profile=base.profile, scenarios=tuple(short), vary=vary)
 
 
 def actions(task: Task, steps: int) -> npt.NDArray[np.int64]:
