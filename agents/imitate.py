@@ -33,7 +33,7 @@ def best_points(batch: Batch) -> NDArray[np.intp]:
     for lane in range(batch.n):
         now = batch.now[:, lane]
         rate, deadline = np.full(count, now[RATE]), np.full(count, now[DEADLINE])
-        interval = simulator.fork(lane, count).step(points, rate, deadline)
+        interval = simulator.fork(np.full(count, lane)).step(points, rate, deadline)
         best[lane] = int(np.argmax(sum(batch.terms(interval, now).values())))
     return best
 

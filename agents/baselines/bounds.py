@@ -7,6 +7,7 @@ come.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
     from envs.scenario import Scenario
     from hw.simulated.board import SimBoard
-    from hw.simulated.interval import Interval
     from hw.simulated.simulator import Simulator
+
+    Floats = NDArray[np.floating[Any]]
 
 TIE = 1e-6  # rewards closer than this are equal: below the rounding of float32 sums
 
@@ -72,8 +74,20 @@ class _Bound:
         assert self._board is not None  # reset has seen to it
         return self._board.simulator
 
-    def _reward(self, interval: Interval, demand: Demand) -> NDArray[np.floating[Any]]:
-        """Total reward per lane, shape (n,)."""
+    def _rows(self) -> Iterator[tuple[Demand, int]]:
+        """The demand and the row of the scenario in every interval."""
+        changes = self._scenario.changes(self._spec.interval_s)
+        row = 0
+        for k in range(self._scenario.n_intervals(self._spec.interval_s)):
+            row = changes.get(k, row)
+            yield self._scenario.demand(row), row
+
+    def _try(self, lanes: Simulator, knobs: NDArray[np.intp], demand: Demand, row: int) -> tuple[Floats, Floats]:
+        """Reward and power (W) of an interval of these boards in a row of the scenario, each (n,)."""
+        scenario, n = self._scenario, lanes.n
+        busy = np.repeat(scenario.load[row][:, None], n, axis=1).astype(np.float32)
+        lanes.inject(busy, _full(n, scenario.mem_gbps[row]), _full(n, scenario.ambient_c[row]))
+        interval = lanes.step(knobs, _full(n, demand.rate_hz), _full(n, demand.deadline_s))
         terms = lane_terms(
             interval,
             accuracy=self._accuracy[interval.granted[0]],
@@ -83,8 +97,7 @@ class _Bound:
             ends=ladder_ends(self._profile),
             weights=self._weights,
         )
-        total: NDArray[np.floating[Any]] = np.sum(list(terms.values()), axis=0)
-        return total
+        return np.sum(list(terms.values()), axis=0), interval.exact_power_w.sum(axis=0)
 
 
 class StaticBest(_Bound):
@@ -98,45 +111,64 @@ class StaticBest(_Bound):
     def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
         """Always the same; the first call tries every point from the state in which the board is then."""
         if self._knobs is None:
-            self._knobs = self._best()
+            simulator = self._simulator()
+            points = simulator.flat_points
+            lanes = simulator.fork(np.zeros(points.shape[1], np.intp))
+            reward, power = np.zeros(lanes.n), np.zeros(lanes.n)
+            for demanded, row in self._rows():
+                gained, burnt = self._try(lanes, points, demanded, row)
+                reward += gained
+                power += burnt
+            self._knobs = knobs_of(simulator, points[:, _first(reward, power)])
         return self._knobs
-
-    def _best(self) -> Knobs:
-        simulator = self._simulator()
-        points = simulator.flat_points
-        n = points.shape[1]
-        lanes = simulator.fork(0, n)
-        reward, power = np.zeros(n), np.zeros(n)
-        scenario = self._scenario
-        changes = scenario.changes(self._spec.interval_s)
-        for k in range(scenario.n_intervals(self._spec.interval_s)):
-            if k in changes:
-                row, demand = changes[k], scenario.demand(changes[k])
-                busy = np.repeat(scenario.load[row][:, None], n, axis=1).astype(np.float32)
-                lanes.inject(busy, _full(n, scenario.mem_gbps[row]), _full(n, scenario.ambient_c[row]))
-            interval = lanes.step(points, _full(n, demand.rate_hz), _full(n, demand.deadline_s))
-            reward += self._reward(interval, demand)
-            power += interval.exact_power_w.sum(axis=0)
-        return knobs_of(simulator, points[:, _first(reward, power)])
 
 
 class Oracle(_Bound):
-    """In each interval the point with the highest reward of that interval, known by trying all of them.
+    """The way through the whole scenario with the highest total reward, found by trying: dynamic programming.
 
-    Candidates are the profile's operating points and the knobs granted now. It is clairvoyant (load, arrivals
-    and service times of the coming interval) but looks no further: a backlog or heat left for later costs it
-    nothing now. Ties go to the lower energy. `control()` injects the load before it asks, so a copy of the
-    board has it.
+    In each interval every operating point is tried after the best way so far to each placement (unit and cores),
+    on copies of the board in the state in which that way left it; of all that now stand on a placement the best goes
+    on. So a switch is made where what it costs comes back later, and backlog and heat are what they would be. Ways to
+    one placement that differ in backlog or heat are not told apart, so a controller may now and then be a trifle
+    better. Ties go to the lower energy.
     """
 
+    def reset(self, spec: BoardSpec, profile: Profile) -> None:
+        """Start a flight; raises as `_Bound.reset`."""
+        super().reset(spec, profile)
+        self._way: list[Knobs] = []
+
     def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
-        """The best knobs for this interval."""
+        """The next knobs of the way; the first call finds it from the state in which the board is then."""
+        if not self._way:
+            self._way = self._best()
+        return self._way.pop(0)
+
+    def _best(self) -> list[Knobs]:
         simulator = self._simulator()
-        points = np.concatenate([simulator.flat_points, simulator.granted[:, :1]], axis=1)
-        n = points.shape[1]
-        interval = simulator.fork(0, n).step(points, _full(n, demand.rate_hz), _full(n, demand.deadline_s))
-        best = _first(self._reward(interval, demand), interval.exact_power_w.sum(axis=0))
-        return knobs_of(simulator, points[:, best])
+        points = simulator.flat_points
+        count = points.shape[1]
+        on_place = [(points[1] == place).nonzero()[0] for place in np.unique(points[1])]
+        lanes, reward, power = simulator.fork(np.zeros(1, np.intp)), np.zeros(1), np.zeros(1)
+        steps: list[
+            tuple[NDArray[np.intp], NDArray[np.intp]]
+        ] = []  # per interval and way: from which one, by what point
+        for demanded, row in self._rows():
+            ways = len(reward)
+            tried = lanes.fork(np.repeat(np.arange(ways), count))
+            gained, burnt = self._try(tried, np.tile(points, ways), demanded, row)
+            reward = (reward[:, None] + gained.reshape(ways, count)).ravel()
+            power = (power[:, None] + burnt.reshape(ways, count)).ravel()
+            starts = np.arange(ways)[:, None] * count
+            ends = [(starts + here).ravel() for here in on_place]
+            kept = np.array([end[_first(reward[end], power[end])] for end in ends])
+            steps.append((kept // count, kept % count))
+            lanes, reward, power = tried.fork(kept), reward[kept], power[kept]
+        way, back = _first(reward, power), list[Knobs]()
+        for origin, point in reversed(steps):
+            back.append(knobs_of(simulator, points[:, point[way]]))
+            way = int(origin[way])
+        return back[::-1]
 
 
 def _full(n: int, value: float) -> NDArray[np.float32]:

@@ -152,7 +152,7 @@ class Emulator:
 
     def _granted(self, steps: list[int]) -> list[int]:
         """What the thermal governor would leave of these clocks in the next interval, tried on a twin."""
-        twin, one = self._simulator.fork(0, 1), np.ones(1, np.float32)
+        twin, one = self._simulator.fork(np.zeros(1, np.intp)), np.ones(1, np.float32)
         knobs = np.array([[0], [0], *([s] for s in steps)], np.intp)
         return [int(s) for s in twin.step(knobs, one, one).granted[2:, 0]]
 

@@ -71,12 +71,12 @@ class Heat:
         levels[0] = fan
         return levels, kelvins
 
-    def fork(self, lane: int, n: int) -> Heat:
-        """n boards in the state of this lane."""
+    def fork(self, lanes: I) -> Heat:
+        """Boards in the state of these lanes, (n,)."""
         twin = copy.copy(self)
-        twin._fresh = np.arange(n) if lane in self._fresh else _NO_LANES
+        twin._fresh = np.isin(lanes, self._fresh).nonzero()[0] if self._fresh.size else _NO_LANES
         for name in ("_kelvins", "_levels", "_law"):
-            setattr(twin, name, np.repeat(getattr(self, name)[:, lane : lane + 1], n, axis=1))
+            setattr(twin, name, getattr(self, name).take(lanes, axis=1))
         return twin
 
     @property

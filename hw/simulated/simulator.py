@@ -109,13 +109,13 @@ class Simulator:
         self.mem_gbps[index] = 0
         self.ambient_c[index] = AMBIENT_C
 
-    def fork(self, lane: int, n: int) -> Simulator:
-        """n boards in exactly the state of this lane, with its coming noise: for whoever may look ahead."""
+    def fork(self, lanes: I) -> Simulator:
+        """Boards in exactly the state of these lanes, (n,), with their coming noise: for whoever may look ahead."""
         twin = copy.copy(self)
-        twin.n, twin._heat = n, self._heat.fork(lane, n)
-        twin._differs = Factors(*(np.repeat(row[..., lane : lane + 1], n, axis=-1) for row in self._differs))
+        twin.n, twin._heat = len(lanes), self._heat.fork(lanes)
+        twin._differs = Factors(*(row.take(lanes, axis=-1) for row in self._differs))
         for name in ("_noise", "_queued", "_phase", "_before_w", "granted", "busy", "mem_gbps", "ambient_c"):
-            setattr(twin, name, np.repeat(getattr(self, name)[..., lane : lane + 1], n, axis=-1))
+            setattr(twin, name, getattr(self, name).take(lanes, axis=-1))
         return twin
 
     @property

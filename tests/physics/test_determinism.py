@@ -154,7 +154,7 @@ def test_a_fork_sees_what_will_come(task: Task, before: int) -> None:
     for action in chosen[:before]:
         load(simulator, float(rng.uniform(0, 4)))
         simulator.step(np.tile(action[:, None], n), rate, deadline)
-    fork = simulator.fork(lane, copies)
+    fork = simulator.fork(np.full(copies, lane))
     load(fork, 1.5)
     ahead = [
         fork.step(np.tile(a[:, None], copies), rate[:1].repeat(copies), deadline[:1].repeat(copies))

@@ -99,7 +99,7 @@ def test_a_fork_of_a_board_just_reset_starts_as_it_does() -> None:
     board = open_board("xu3")
     knobs = board.reset(seed=0).granted
     board.inject(Load(busy={}, ambient_c=45.0))
-    twin = board.simulator.fork(0, 3)
+    twin = board.simulator.fork(np.zeros(3, np.intp))
     column = np.repeat(board.simulator.granted, 3, axis=1)
     rate, deadline_s = np.full(3, NOTHING.rate_hz, np.float32), np.ones(3, np.float32)
     ahead = twin.step(column, rate, deadline_s)
