@@ -9,11 +9,14 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hw.errors import InputError
+from hw.errors import InputError, PowerbandError
+from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 
 METHODS = ("reset", "act")
 
@@ -29,7 +32,8 @@ def own_file(name: str) -> str | None:
 def own_policy(name: str) -> Any:
     """A fresh `agents.policy.Policy` of the class that FILE.py:CLASS names, made without arguments.
 
-    Raises InputError where the file cannot be run, or has no such class with the methods of a `Policy`.
+    Raises InputError where the file cannot be run, or has no such class with the methods of a `Policy`; so do these
+    methods where they fail.
     """
     file = own_file(name)
     assert file is not None
@@ -43,10 +47,38 @@ def own_policy(name: str) -> Any:
         own = [n for n, c in found.items() if c.__module__ == module.__name__]
         want = f"FILE.py:CLASS with one of {', '.join(own)}" if own else "one has methods reset and act, see README.md"
         raise InputError.at(file, "no such controller in it", value=wanted or None, want=want)
+    with _told(Path(file), wanted):
+        return _Own(Path(file), wanted, found[wanted]())
+
+
+class _Own:
+    """A controller whose failures are told in one line, with that of the file."""
+
+    def __init__(self, path: Path, name: str, policy: Any) -> None:
+        self._path, self._name, self._policy = path, name, policy
+
+    def reset(self, spec: BoardSpec, profile: Profile) -> None:
+        with _told(self._path, f"{self._name}.reset"):
+            self._policy.reset(spec, profile)
+
+    def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
+        with _told(self._path, f"{self._name}.act"):
+            knobs = self._policy.act(telemetry, demand)
+        if not isinstance(knobs, Knobs):
+            gave = type(knobs).__name__
+            raise InputError.at(self._path, f"{self._name}.act() gave no knobs", value=gave, want="hw.types.Knobs")
+        return knobs
+
+
+@contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    """InputError where code of the file fails; what this project says of itself goes through."""
     try:
-        return found[wanted]()
+        yield
+    except PowerbandError:
+        raise
     except Exception as error:
-        raise _failed(Path(file), error, f"{wanted}() failed") from error
+        raise _failed(path, error, f"{what}() failed") from error
 
 
 def _loaded(path: Path) -> ModuleType:

@@ -8,6 +8,7 @@ board in its order (busy cores of a CPU cluster, 0..1 for a GPU), `mem_gbps, amb
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ class Scenario:
                 raise InputError(f"scenario {self.name!r}: {column} has shape {shape}; t_s has {rows}")
         if self.t_s[0] != 0:
             raise InputError(f"scenario {self.name!r}: its first row is at {self.t_s[0]:g} s; it must be at 0")
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of all columns."""
+        columns = (getattr(self, column).tobytes() for column in ("t_s", *_PER_ROW, "goal", "load"))
+        return hashlib.sha256(b"".join(columns)).hexdigest()
 
     @property
     def duration_s(self) -> float:

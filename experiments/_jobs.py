@@ -19,7 +19,7 @@ from envs.scenario import Scenario
 from experiments._metrics import Row, episode_row
 from experiments._telemetry import write_telemetry
 from hw.catalog import open_board
-from hw.errors import Refused
+from hw.errors import InputError, Refused
 from hw.real.board import LinuxBoard
 from hw.simulated.board import SimBoard
 from hw.types import Demand, Profile, Telemetry
@@ -60,7 +60,8 @@ def telemetry_names(flights: Iterable[tuple[str, str]]) -> list[str]:
 
 def fly_all(work: Sequence[Job], jobs: int) -> Iterator[tuple[Job, list[Row]]]:
     """(job, rows) of each job as it is done, in any order; `jobs` processes work at a time (1: this one alone)."""
-    if jobs == 1:
+    jobs = min(jobs, len(work))
+    if jobs <= 1:
         for job in work:
             yield job, _fly(job)
         return
@@ -99,8 +100,8 @@ def _fly(job: Job) -> list[Row]:
 
             try:
                 record = control(board, policy, job.scenario, job.profile, seed=seed, on_interval=hear)
-            except Refused as error:
-                raise Refused(f"controller {job.controller}, scenario {job.scenario.name}: {error}") from error
+            except (InputError, Refused) as error:
+                raise type(error)(f"controller {job.controller}, scenario {job.scenario.name}: {error}") from error
             rows.append(
                 episode_row(job.label, job.scenario.name, seed, first, record, demands, job.profile, DEFAULT_WEIGHTS)
             )

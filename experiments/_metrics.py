@@ -37,7 +37,7 @@ class Row:
     intervals: int
     frames: int  # arrived
     miss_rate: float  # late or dropped, of the frames that arrived
-    accuracy_mean: float  # measured, over served frames
+    accuracy_mean: float  # measured, over labelled frames
     accuracy_breach_rate: float  # intervals with frames whose rung's profile accuracy is below the floor
     energy_j: float
     energy_per_frame_j: float  # over the frames that arrived, as in the reward
@@ -48,11 +48,11 @@ class Row:
     switches: int  # intervals that began with a change of the granted knobs
     reward_mean: float  # per interval
     regret: float  # the bound's reward_mean minus this one
-    served: int  # frames, which accuracy and latency are of
+    labelled: int  # of the served frames, which accuracy is of
     intervals_with_frames: int  # which breaches are of
 
 
-WEIGHTS = ("served", "intervals_with_frames")  # not in results.csv
+WEIGHTS = ("labelled", "intervals_with_frames")  # not in results.csv
 COLUMNS = tuple(f.name for f in fields(Row) if f.name not in WEIGHTS)
 
 
@@ -72,7 +72,7 @@ def episode_row(
     reading, or none for as long as ends a flight (`agents.watch`).
     """
     frames = np.array([t.frames for t in record], np.float64)
-    served = np.array([t.served for t in record], np.float64)
+    served, labelled = np.array([(t.served, t.labelled) for t in record], np.float64).T
     floor = np.array([d.accuracy_min for d in demands])
     granted = np.array([profile.rung(t.granted.rung).accuracy for t in record])
     breached = (frames > 0) & (floor - granted > BREACH_TOLERANCE)
@@ -86,7 +86,7 @@ def episode_row(
         intervals=len(record),
         frames=int(arrived),
         miss_rate=sum(t.missed for t in record) / max(arrived, 1.0),
-        accuracy_mean=weighted_mean(_known([t.accuracy for t in record]), served),
+        accuracy_mean=weighted_mean(_known([t.accuracy for t in record]), labelled),
         accuracy_breach_rate=float(breached.sum() / max(with_frames, 1)),
         energy_j=float(energy_j.sum()),
         energy_per_frame_j=float(energy_j.sum()) / max(arrived, 1.0),
@@ -97,7 +97,7 @@ def episode_row(
         switches=sum(t.switched for t in record),
         reward_mean=float(rewards[~np.isnan(rewards)].mean()),
         regret=math.nan,
-        served=int(served.sum()),
+        labelled=int(labelled.sum()),
         intervals_with_frames=with_frames,
     )
 

@@ -57,6 +57,7 @@ def _front(summaries: Sequence[Summary], marked: Collection[str]) -> Figure:
     figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     ax = figure.subplots()
     names: list[tuple[str, tuple[float, float], str]] = []
+    short = _short([s.controller for s in summaries])
     for s in sorted(summaries, key=lambda s: s.controller not in marked):
         energy_mj, misses = 1e3 * s.energy_per_frame_j, 100 * s.miss_rate
         ours = s.controller in marked
@@ -66,9 +67,7 @@ def _front(summaries: Sequence[Summary], marked: Collection[str]) -> Figure:
         ax.errorbar(energy_mj, misses, along, across, fmt="none", ecolor=ink, elinewidth=0.8, alpha=0.35, zorder=1)
         ax.scatter(energy_mj, misses, s=45 if ours else 18, color=filled, edgecolors=ink, zorder=3 if ours else 2)
         if ours or s.controller == CAREFUL or not any(_beats(other, s) for other in summaries):
-            names.append(
-                (Path(s.controller).name if ours else s.controller, (energy_mj, misses), ink if ours else "black")
-            )
+            names.append((short[s.controller], (energy_mj, misses), ink if ours else "black"))
     ax.set_xscale("log")
     ax.set_yscale("symlog", linthresh=1.0)
     ax.set_ylim(-0.1, 130.0)
@@ -80,6 +79,18 @@ def _front(summaries: Sequence[Summary], marked: Collection[str]) -> Figure:
     ax.grid(color="#dddddd", linewidth=0.5)
     _write_names(figure, ax, names)
     return figure
+
+
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Per name as much of a path's end as no other name ends in."""
+    found = {}
+    for name in names:
+        parts = Path(name).parts
+        ends = [str(Path(*parts[-n:])) for n in range(1, len(parts) + 1)]
+        others = [Path(other).parts for other in names if other != name]
+        alone = (end for n, end in enumerate(ends, 1) if all(other[-n:] != parts[-n:] for other in others))
+        found[name] = next(alone, name)
+    return found
 
 
 def _write_names(figure: Figure, ax: Axes, names: Sequence[tuple[str, tuple[float, float], str]]) -> None:

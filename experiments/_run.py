@@ -9,14 +9,16 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from envs.scenario import Scenario
+from hw.boardmodel import BoardModel
 from hw.errors import InputError
 from hw.files import atomic_write_text
-from hw.types import BoardSpec, Profile
+from hw.types import Profile
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = "run.json"
@@ -46,13 +48,13 @@ def check_folder(out: str | Path, script: str, *, again: bool) -> None:
             raise InputError.at(folder, f"cannot be written: {nearest} is not a folder", want=want)
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise InputError.at(folder, f"cannot be written: no permission in {nearest}", want=want)
-        text = (folder / RECORD).read_text(encoding="utf-8") if (folder / RECORD).exists() else None
+        found = (folder / RECORD).read_bytes() if (folder / RECORD).exists() else None
     except OSError as error:
         raise InputError.at(folder, f"cannot be written: {error.strerror or error}", want=want) from None
-    if text is None:
+    if found is None:
         return
     try:
-        owner = json.loads(text)["script"]
+        owner = json.loads(found)["script"]
     except (ValueError, KeyError, TypeError):
         owner = "another program"
     if owner != script or not again:
@@ -80,8 +82,9 @@ class RunFolder:
         script: str,
         *,
         config: Mapping[str, object],
-        spec: BoardSpec,
+        model: BoardModel,
         profile: Profile,
+        scenarios: Sequence[Scenario] = (),
         seeds: Mapping[str, object],
         again: bool = False,
     ) -> None:
@@ -92,8 +95,14 @@ class RunFolder:
             "script": script,
             "command": command_line(),
             "config": dict(config),
-            "board": {"name": spec.name, "hash": spec.hash},
-            "profile": {"name": profile.name, "kind": profile.kind, "checksum": profile.checksum},
+            "board": {"name": model.spec.name, "hash": model.spec.hash, "checksum": model.checksum},
+            "profile": {
+                "name": profile.name,
+                "kind": profile.kind,
+                "checksum": profile.checksum,
+                "accuracy": [rung.accuracy for rung in profile.rungs],
+            },
+            "scenarios": {s.name: s.checksum for s in scenarios},
             "seeds": dict(seeds),
             "git_commit": git_commit(),
             "versions": versions(),

@@ -22,7 +22,7 @@ class Summary:
     miss_rate: float  # of all frames
     miss_interval: Interval
     breach_rate: float  # of all intervals with frames
-    accuracy: float  # of all served frames
+    accuracy: float  # of all labelled frames
     latency_p95_s: float  # mean of the episodes'
     reward_mean: float
     regret_normalised: float  # mean regret over the mean distance from CAREFUL to BOUND
@@ -48,7 +48,7 @@ def summarise(comparison: Comparison) -> list[Summary]:
                 breach_rate=weighted_mean(
                     _column(rows, "accuracy_breach_rate"), _column(rows, "intervals_with_frames")
                 ),
-                accuracy=weighted_mean(_column(rows, "accuracy_mean"), _column(rows, "served")),
+                accuracy=weighted_mean(_column(rows, "accuracy_mean"), _column(rows, "labelled")),
                 latency_p95_s=weighted_mean(_column(rows, "latency_p95_s"), np.ones(len(rows))),
                 reward_mean=float(reward.mean()),
                 regret_normalised=float(ratio(regret.sum(keepdims=True), span.sum(keepdims=True))[0]),

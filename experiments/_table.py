@@ -109,13 +109,14 @@ def sentence(comparison: Comparison, name: str) -> str:
         best = min(fair, key=lambda s: s.energy_per_frame_j)
         head = f"Best governor-and-rung pair with no more misses and no more breaches than {name}: {best.controller}"
     else:
-        as_accurate = [s for s in pairs if s.breach_rate <= own.breach_rate + SLACK] or pairs
-        fewest = min(s.miss_rate for s in as_accurate)
-        near = [s for s in as_accurate if s.miss_rate <= fewest + NEAR_MISSES]
+        as_accurate = [s for s in pairs if s.breach_rate <= own.breach_rate + SLACK]
+        of_those = "of those with no more breaches" if as_accurate else "none has as few breaches; of all"
+        fewest = min(s.miss_rate for s in as_accurate or pairs)
+        near = [s for s in as_accurate or pairs if s.miss_rate <= fewest + NEAR_MISSES]
         best = min(near, key=lambda s: s.energy_per_frame_j)
         head = (
             f"No governor-and-rung pair has no more misses and no more breaches than {name}; "
-            f"of those with no more breaches that miss least, the thriftiest is {best.controller} "
+            f"{of_those} that miss least, the thriftiest is {best.controller} "
             f"({100 * best.miss_rate:.2f} % misses, {100 * best.breach_rate:.2f} % breaches)"
         )
     saved, (low, high) = saving(comparison, name, best.controller)

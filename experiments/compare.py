@@ -92,8 +92,9 @@ def main() -> None:
         config.out,
         SCRIPT,
         config=asdict(config),
-        spec=spec,
+        model=board.simulator.model,
         profile=profile,
+        scenarios=scenarios,
         seeds={"board": list(seeds), "scenarios": [s.name for s in scenarios]},
         again=True,
     )

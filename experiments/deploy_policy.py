@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from agents.policy import Policy, Privileged, make_policy
+from agents.policy import Policy, Privileged, make_policy, policy_file
 from agents.watch import Shadow, hot_limit_c
 from envs.families import scenario_set
 from envs.scenario import Scenario, load_scenario
@@ -111,6 +111,10 @@ def _options(args: argparse.Namespace) -> list[str]:
 
 def _plan(args: argparse.Namespace) -> _Plan:
     """Read everything that a flight needs, and see whether it fits together; nothing is written."""
+    for option in ("policy", "fallback", "board", "profile", "scenario"):
+        named = getattr(args, option)
+        if None not in (named, args.telemetry) and _same(args.telemetry, policy_file(named) or named):
+            raise InputError.at("--telemetry", f"is what --{option} reads", value=args.telemetry, want="another file")
     if args.board == HOST and args.profile is None:
         want = f"python experiments/profile_board.py --board {HOST} --out DIR makes one, with {HOST}.toml beside it"
         raise InputError(f"--profile is missing: board {HOST} flies by a .csv that was measured on it; {want}")
@@ -122,6 +126,13 @@ def _plan(args: argparse.Namespace) -> _Plan:
         fallback=None if args.fallback is None else _policy("--fallback", args.fallback, spec, profile),
         scenario=_scenario(args.scenario, spec, profile),
     )
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _policy(option: str, name: str, spec: BoardSpec, profile: Profile) -> Policy:

@@ -112,7 +112,13 @@ def measure(config: Config, board_name: str, out: Path) -> None:
             board.reset()
         todo = order(grid(spec, len(setup.rungs)), repeats, config.seed)
         run = RunFolder(
-            out, SCRIPT, config=asdict(config), spec=spec, profile=profile, seeds={"order": config.seed}, again=True
+            out,
+            SCRIPT,
+            config=asdict(config),
+            model=setup.model,
+            profile=profile,
+            seeds={"order": config.seed},
+            again=True,
         )
         with run:
             sweep(Sweep(board, worker, effort), todo, journal, spec.name)

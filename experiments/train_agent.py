@@ -79,8 +79,9 @@ def main() -> int:
         out,
         SCRIPT,
         config=asdict(config) | {"learning": asdict(learning)},
-        spec=spec,
+        model=board.simulator.model,
         profile=profile,
+        scenarios=scenarios,
         seeds={
             "training": config.seed,
             "board": list(range(config.eval_seeds)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hw.errors import InputError
@@ -179,6 +180,11 @@ class BoardModel:
     fan_w: float
     real: RealModel | None = None  # None: nobody said how to drive it
     path: Path = field(compare=False)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of all of it but where it stood: where this is the same, so is the physics."""
+        return hashlib.sha256(repr(replace(self, path=Path())).encode()).hexdigest()
 
     @property
     def cpus(self) -> dict[str, list[int]]:

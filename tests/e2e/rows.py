@@ -24,7 +24,7 @@ BASE = Row(
     switches=3,
     reward_mean=-1.0,
     regret=0.1,
-    served=49,
+    labelled=49,
     intervals_with_frames=10,
 )
 

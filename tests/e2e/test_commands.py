@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from hw.boardfile import load_board
+from hw.catalog import open_board
 from hw.profile import profile_path
 from tests.e2e.refusing import refused, run_inside
 from tests.processes import until
@@ -68,6 +69,7 @@ def test_train_leaves_a_complete_run_folder(trained: tuple[Path, Done]) -> None:
         "name": load_board("xu3").default_profile,
         "kind": "modelled",
         "checksum": record["profile"]["checksum"],
+        "accuracy": [r.accuracy for r in open_board("xu3").profile.rungs],
     }
     assert record["config"]["learning"]["steps"] == 8192 and record["seeds"]["training"] == 0
     assert {"python", "numpy", "torch", "gymnasium", "stable_baselines3"} <= record["versions"].keys()
@@ -308,6 +310,11 @@ def test_bad_policies(trained: tuple[Path, Done], tmp_path: Path, fault: str) ->
         ("deploy_policy.py", "--policy ladder --board xu3 --root file", ("backend 'emulated'",)),
         ("deploy_policy.py", "--policy ladder --board xu3 --remote=-oX=y", ("-oX=y", "USER@HOST")),
         ("deploy_policy.py", "--policy ladder --board xu3 --telemetry file/t.csv", ("file/t.csv",)),
+        (
+            "deploy_policy.py",
+            "--policy ladder --board xu3 --scenario file --telemetry file",
+            ("what --scenario reads",),
+        ),
         ("deploy_policy.py", "--policy ladder", ("--board",)),
         ("make_paper_profile.py", "--board raspberry_pi_5", ("no rows of the papers", "jetson_nano_5w")),
     ],

@@ -66,6 +66,16 @@ def test_a_reading_that_is_lost_costs_no_flight() -> None:
         row(*range(12))
 
 
+def test_accuracy_is_of_labelled_frames() -> None:
+    board = open_board("xu3")
+    scenario = scenario_set("held_out", board.spec, board.profile, 1)[0]
+    first = board.reset(seed=0)
+    served = [board.step(first.granted, scenario.demand(0)) for _ in range(2)]
+    told = [replace(t, accuracy=a, labelled=n) for t, a, n in zip(served, (1.0, 0.0), (1, 9), strict=True)]
+    found = episode_row("", "", 0, first, told, [scenario.demand(0)] * 2, board.profile, DEFAULT_WEIGHTS)
+    assert found.accuracy_mean == pytest.approx(0.1) and found.labelled == 10
+
+
 @pytest.fixture(scope="module")
 def comparison() -> Iterator[Comparison]:
     board = open_board("xu3")
@@ -96,6 +106,16 @@ def test_the_sentence_names_the_pair_and_the_saving(comparison: Comparison) -> N
     said = sentence(comparison, "oracle")
     saved = 1 - of["oracle"].energy_per_frame_j / of["performance@auto"].energy_per_frame_j
     assert f"{100 * saved:.0f} % less energy per frame" in said and "performance@auto" in said
+
+
+def test_the_sentence_says_so_where_no_pair_is_as_accurate(comparison: Comparison) -> None:
+    worse = [
+        replace(r, accuracy_breach_rate=0.5, miss_rate=r.miss_rate + 0.1) if "@" in r.controller else r
+        for r in comparison.rows
+    ]
+    said = sentence(replace(comparison, rows=worse), "oracle")
+    assert "none has as few breaches; of all that miss least, the thriftiest is" in said
+    assert "of those with no more breaches" not in said
 
 
 @pytest.mark.parametrize("backend", ["sim", "emulated", "real"])

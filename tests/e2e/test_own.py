@@ -41,6 +41,21 @@ class Needs(Mine):
         super().__init__()
 
 
+class Fails(Mine):
+    def act(self, telemetry, demand):
+        raise ValueError("no idea")
+
+
+class Silent(Mine):
+    def act(self, telemetry, demand):
+        pass
+
+
+class Stuck(Mine):
+    def reset(self, spec, profile):
+        self.first = [][0]
+
+
 class Deaf:
     def reset(self, spec, profile):
         pass
@@ -86,10 +101,25 @@ def test_what_it_asks_for_is_examined(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Fails", "mine.py:30: Fails.act() failed: ValueError: no idea"),
+        ("Silent", "mine.py, value 'NoneType': Silent.act() gave no knobs; hw.types.Knobs"),
+        ("Stuck", "mine.py:40: Stuck.reset() failed: IndexError: list index out of range"),
+    ],
+)
+def test_where_it_fails(folder: Path, name: str, said: str) -> None:
+    words = ("--board", "xu3", "--scenarios", "short.csv", "--seeds", 1, "--jobs", 2, "--out", "out")
+    refused(run_inside(folder, "compare.py", "--controllers", f"mine.py:{name}", *words), said)
+    done = run("--policy", f"mine.py:{name}", "--board", "xu3", "--intervals", 1, cwd=folder)
+    assert done.returncode in (2, 3) and said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("mine.py", "/mine.py: no such controller in it; FILE.py:CLASS with one of Mine, Needs, Rung9"),
-        ("mine.py:Deaf", "/mine.py, value 'Deaf': no such controller in it; FILE.py:CLASS with one of Mine"),
+        ("mine.py", "/mine.py: no such controller in it; FILE.py:CLASS with one of Fails, Mine, Needs, Rung9"),
+        ("mine.py:Deaf", "/mine.py, value 'Deaf': no such controller in it; FILE.py:CLASS with one of Fails, Mine"),
         ("mine.py:os", "/mine.py, value 'os': no such controller in it"),
         ("mine.py:Needs", r"/mine.py: Needs\(\) failed: TypeError: .* missing 1 required positional argument: 'what'"),
         ("none.py:Mine", "/none.py: cannot be read: No such file"),
