@@ -195,6 +195,17 @@ def test_an_action_outside_the_space_is_refused(action_view: ActionView) -> None
     env.step(env.action_space.sample())
 
 
+def test_a_step_needs_a_reset_and_every_lane_its_seed() -> None:
+    env = make_many(3)
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"call reset\(\) first"):
+        env.step(env.action_space.sample())
+    for seeds in ([1, 2], [1, 2, 3, 4], []):
+        with pytest.raises(InputError, match=f"{len(seeds)} seeds; a seed for each of 3 lanes"):
+            env.reset(seed=seeds)
+    env.reset(seed=[1, 2, 3])
+    assert np.isfinite(env.step(env.action_space.sample())[1]).all()
+
+
 def test_gymnasium_records_episode_statistics() -> None:
     env = RecordEpisodeStatistics(make_many(2))
     env.reset(seed=5)
