@@ -126,6 +126,8 @@ def test_a_board_of_my_own(tmp_path: Path) -> None:
     assert model.spec.rails == ("big", "gpu", "mem") and model.stall_s == (140e-6, 0.0)
     assert model.units[0].latency is not None and model.units[0].latency.parallel == 0.9
     text = FILE
+    path.write_text(FILE, encoding="utf-8-sig")  # a byte-order mark, as some editors write
+    assert load_board(path).spec == model.spec
     for heading in ("[[rail]]", "[variation]", "[[throttle]]", "[[throttle]]", "[unit.latency]"):
         start = text.index(heading)
         end = text.find("\n\n", start)
@@ -243,17 +245,22 @@ def test_what_is_no_board_file_at_all(tmp_path: Path) -> None:
         return str(error.value)
 
     path = tmp_path / "mine.toml"
-    assert "mine.toml: cannot read this board file: No such file" in refused(path)
+    assert "mine.toml: cannot be read: No such file" in refused(path)
     path.write_text("name = \n")
     assert "mine.toml: not a TOML file: Invalid value (at line 1" in refused(path)
     path.write_bytes(b"\x7fELF\xff\xfe")
-    assert "mine.toml: not a TOML file" in refused(path)
+    assert "mine.toml:1: is not UTF-8 text" in refused(path)
+    path.write_text("fan_w = " + "[" * 20000)
+    assert "mine.toml: not a TOML file: nested too deeply" in refused(path)
+    for digits in ("9" * 5000, "0x" + "f" * 5000):
+        path.write_text(f"fan_w = {digits}\n" + FILE.replace("fan_w = 0.4", ""))
+        assert "mine.toml: not a TOML file: Exceeds the limit" in refused(path)
     path.write_text(FILE + FILE)
     assert "mine.toml: not a TOML file: " in refused(path)
     path.write_text("")
     assert "mine.toml: this file: the key 'name' is missing" in refused(path)
     folder = tmp_path / "folder.toml"
     folder.mkdir()
-    assert "folder.toml: cannot read this board file: Is a directory" in refused(folder)
+    assert "folder.toml: cannot be read: Is a directory" in refused(folder)
     assert f"unknown board '{tmp_path}'; known: " in refused(tmp_path)
     assert "unknown board 'xu9'; known: " in refused("xu9")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments._profile_lint import validate
 from experiments.make_paper_profile import TABLE, build_profile
 from hw.boardfile import load_board
 from hw.errors import InputError
@@ -190,6 +191,8 @@ def test_bad_rows_are_refused(tmp_path: Path, what: str) -> None:
 
 BAD_SIDECAR: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "malformed": (lambda t: t.replace("board =", "board"), ("not a TOML file",)),
+    "nested": (lambda t: "board = " + "[" * 20000 + t, ("not a TOML file: nested too deeply",)),
+    "digits": (lambda t: f"ladder = {'9' * 5000}\n" + t, ("not a TOML file: Exceeds the limit",)),
     "missing key": (lambda t: t.replace('when = "2026-11-21"\n', ""), ("missing key", "'when'")),
     "unknown key": (lambda t: "who = 1\n" + t, ("unknown key", "'who'")),
     "board": (lambda t: t.replace('"bench"', '"xu3"'), ("another board", "'xu3'", "'bench'")),
@@ -217,6 +220,19 @@ def test_bad_sidecars_are_refused(tmp_path: Path, what: str) -> None:
     assert "bad." in text
     for part in expected:
         assert part in text
+
+
+def test_a_sidecar_that_names_no_board_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("rung\n")
+    for text, told in (
+        ("board = " + "[" * 20000, "not a TOML file: nested too deeply"),
+        ("board = 3", "does not say which board it is of"),
+        ('\ufeffboard = "xu9"', "unknown board 'xu9'"),
+    ):
+        path.with_suffix(".toml").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=told):
+            validate(path, None)
 
 
 def test_measured_needs_samples(tmp_path: Path) -> None:
