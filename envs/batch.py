@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.error import ResetNeeded
 
 from envs.codec import Codec, Seen
 from envs.reward import BREACH_TOLERANCE, RewardWeights, ladder_ends, lane_terms
 from envs.scenario import Scenario
 from hw.boardmodel import BoardModel
+from hw.errors import InputError
 from hw.simulated.interval import Interval
 from hw.simulated.simulator import Simulator
 from hw.types import Profile
@@ -127,12 +129,19 @@ class Batch:
         self._at_start = self._observe_start(self.bank.values.take(first_rows, axis=0).T)
 
     def reset(self, seed: int | Sequence[int | None] | None = None) -> Floats:
-        """Start an episode in every lane; lane i of an integer seed s gets s + i, None goes on."""
+        """Start an episode in every lane; lane i of an integer seed s gets s + i, None goes on (at first: draws one).
+
+        InputError where there are not as many seeds as lanes.
+        """
         seeds = [seed + i for i in range(self.n)] if isinstance(seed, int) else seed
+        if seeds is not None and len(seeds) != self.n:
+            want = f"a seed for each of {self.n} lanes, or one number"
+            raise InputError.at("seed", f"{len(seeds)} seeds", value=list(seeds), want=want)
         lanes = np.arange(self.n)
         scenarios = len(self.bank.scenarios)
-        if seeds is None and not self._seeded:
-            seeds = np.random.SeedSequence().generate_state(self.n).tolist()
+        if not self._seeded:
+            fresh = np.random.SeedSequence().generate_state(self.n).tolist()
+            seeds = fresh if seeds is None else [f if s is None else s for s, f in zip(seeds, fresh, strict=True)]
         self._seeded = True
         for lane, s in enumerate(seeds or ()):
             if s is not None:
@@ -224,7 +233,9 @@ class Batch:
         return np.asarray(accuracy_min - self._accuracy.take(interval.granted[0]) > BREACH_TOLERANCE)
 
     def step(self, actions: npt.NDArray[np.integer[Any]]) -> Step:
-        """One interval of every lane under (n, len(nvec)) actions."""
+        """One interval of every lane under (n, len(nvec)) actions; ResetNeeded before the first `reset`."""
+        if not self._seeded:
+            raise ResetNeeded("call reset() first: a step is of an episode")
         now = self.now
         self.inject()
         interval = self.simulator.step(self.codec.indices(actions), now[RATE], now[DEADLINE])

@@ -8,6 +8,7 @@ from typing import Any
 
 from envs.actions import ActionView
 from envs.control import ControlEnv
+from envs.scenario import Scenario
 from envs.task import open_task
 from envs.vector import BoardVectorEnv
 from hw.simulated.board import SimBoard
@@ -18,7 +19,7 @@ def make_control_env(
     *,
     profile: str | Path | None = None,
     family: str = "train",
-    scenarios: Sequence[str | Path] | None = None,
+    scenarios: Sequence[str | Path | Scenario] | None = None,
     action_view: ActionView = "multi",
     vary: bool | None = None,
     **options: Any,
@@ -35,7 +36,7 @@ def make_vector_env(
     *,
     profile: str | Path | None = None,
     family: str = "train",
-    scenarios: Sequence[str | Path] | None = None,
+    scenarios: Sequence[str | Path | Scenario] | None = None,
     action_view: ActionView = "multi",
     vary: bool | None = None,
     **options: Any,

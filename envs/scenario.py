@@ -20,11 +20,10 @@ import numpy.typing as npt
 
 from hw.errors import InputError
 from hw.files import Row, atomic_write_text, number, read_table
-from hw.types import BUDGET_J, DEADLINE_S, GOALS, MEM_GBPS, RATE_HZ, BoardSpec, Demand, Load, Unit
+from hw.types import AMBIENT_C, BUDGET_J, DEADLINE_S, GOALS, MEM_GBPS, RATE_HZ, BoardSpec, Demand, Load, Unit
 
 Floats = npt.NDArray[np.float64]
 
-AMBIENT_C = (-40.0, 85.0)  # the industrial range of embedded boards: beyond it, a typing error
 LONGEST_S = 1e9  # 32 years
 _EPS_S = 1e-9
 _EPS_INTERVALS = 1e-6  # a time over interval_s may come out a rounding error above the whole number that it is
@@ -36,8 +35,8 @@ class Scenario:
     """A time line; every array has one entry per row and is read-only.
 
     Shapes: (m+1,) for m rows in force and the one that ends them; `load` is (m+1, units) in the order of
-    `spec.units`, in busy cores (0..1 for a GPU). Raises InputError where shapes disagree, a row is missing
-    or the first one is not at 0.
+    `spec.units`, in busy cores (0..1 for a GPU). Raises InputError where shapes disagree, a row is missing,
+    the first one is not at 0 or a goal is none; `check_scenario` is for all else.
     """
 
     name: str
@@ -53,6 +52,10 @@ class Scenario:
     ambient_c: Floats
 
     def __post_init__(self) -> None:
+        goals = np.asarray(self.goal)
+        if not np.isin(goals, range(len(GOALS))).all():
+            want = ", ".join(f"{i} ({name})" for i, name in enumerate(GOALS))
+            raise InputError(f"scenario {self.name!r}: unknown goal among {np.unique(goals).tolist()}; one of {want}")
         for column in ("t_s", *_PER_ROW, "load", "goal"):
             copy = np.array(getattr(self, column), dtype=np.int8 if column == "goal" else np.float64)
             copy.setflags(write=False)
@@ -141,17 +144,24 @@ def load_scenario(path: str | Path, spec: BoardSpec) -> Scenario:
 
 def save_scenario(scenario: Scenario, path: str | Path, spec: BoardSpec) -> None:
     """Write the CSV, all or nothing; what `load_scenario` would refuse is refused here, with its words."""
-    header = columns(spec)
-    lines = []
-    for row in range(len(scenario.t_s)):
-        lines.append(_cells(scenario, row, spec))
-    table = [(i + 2, dict(zip(header, cells, strict=True))) for i, cells in enumerate(lines)]
-    _parse(path, table, spec, name=scenario.name, family=scenario.family)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
+    writer.writerow(columns(spec))
+    writer.writerows(_checked(scenario, path, spec))
     atomic_write_text(path, text.getvalue())
+
+
+def check_scenario(scenario: Scenario, spec: BoardSpec) -> None:
+    """InputError for what `load_scenario` would refuse of this scenario's file, with its words and line numbers."""
+    _checked(scenario, f"scenario {scenario.name!r}", spec)
+
+
+def _checked(scenario: Scenario, path: str | Path, spec: BoardSpec) -> list[list[str]]:
+    """The rows as text, each cell of which a file may hold."""
+    lines = [_cells(scenario, row, spec) for row in range(len(scenario.t_s))]
+    table = [(i + 2, dict(zip(columns(spec), cells, strict=True))) for i, cells in enumerate(lines)]
+    _parse(path, table, spec, name=scenario.name, family=scenario.family)
+    return lines
 
 
 def _cells(scenario: Scenario, row: int, spec: BoardSpec) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.families import scenario_set
-from envs.scenario import Scenario, load_scenario
+from envs.scenario import Scenario, check_scenario, load_scenario
 from hw.boardmodel import BoardModel
 from hw.catalog import find_model
 from hw.profile import open_profile
@@ -35,7 +35,7 @@ def open_task(
     scenarios: Sequence[str | Path | Scenario] | None = None,
     vary: bool | None = None,
 ) -> Task:
-    """The task of a board: scenarios given as files, or those of a family.
+    """The task of a board: scenarios given, as files or made, or those of a family.
 
     `vary`: whether every episode has another board of the model; None: where one learns, in the family "train".
     Raises InputError for an unknown board, profile or family, and for a scenario that cannot be one.
@@ -44,6 +44,8 @@ def open_task(
     chosen = profile if isinstance(profile, Profile) else open_profile(model, profile)
     if scenarios:
         given = tuple(s if isinstance(s, Scenario) else load_scenario(s, model.spec) for s in scenarios)
+        for scenario in (s for s in scenarios if isinstance(s, Scenario)):
+            check_scenario(scenario, model.spec)
     else:
         given = tuple(scenario_set(family, model.spec, chosen, BANK.get(family, 8)))
     return Task(

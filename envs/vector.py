@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,16 +59,19 @@ class BoardVectorEnv(VectorEnv[Floats, Any, npt.NDArray[Any]]):
         self._no_termination = np.zeros(num_envs, np.bool_)
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
-        """Start an episode in every lane."""
+        """Start an episode in every lane; InputError for a list of seeds that is not one for each."""
         super().reset(seed=seed if isinstance(seed, int) else None)
         return np.ascontiguousarray(self.batch.reset(seed)), {}
 
     def step(
         self, actions: Any
     ) -> tuple[Floats, npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
-        """One control interval of every lane; InputError for an action outside the action space."""
+        """One control interval of every lane; InputError for an action outside the action space.
+
+        ResetNeeded before the first `reset`.
+        """
         step = self.batch.step(np.asarray(actions))
         info: dict[str, Any] = {f"reward/{name}": value for name, value in step.terms.items()}
         info["frames"], info["missed"] = step.interval.frames, step.interval.missed

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 from hw.boardfile import load_board
 from hw.errors import InputError
-from hw.files import read_text
+from hw.files import read_text, read_toml
 from hw.profile import load_profile
 from hw.types import BoardSpec, OperatingPoint, Profile
 
@@ -27,10 +26,9 @@ def validate(path: Path, board: str | None) -> None:
     if board is None:
         read_text(path)  # else it is the file beside it that is said to be missing
         sidecar = path.with_suffix(".toml")
-        try:
-            name = str(tomllib.loads(read_text(sidecar))["board"])
-        except (tomllib.TOMLDecodeError, KeyError):
-            raise InputError.at(sidecar, "does not say which board it is of", want='board = "NAME"') from None
+        name = read_toml(sidecar).get("board")
+        if not isinstance(name, str):
+            raise InputError.at(sidecar, "does not say which board it is of", want='board = "NAME"')
         beside = path.parent / f"{name}.toml"
         board = str(beside) if beside.is_file() else name
     spec = load_board(board).spec

@@ -5,6 +5,7 @@ What a table must be by itself is in `hw.boardtable`; both are called by `hw.boa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from hw.boardmodel import BoardModel, RealModel, Thermal, Throttle
 from hw.errors import InputError
 from hw.types import Clock
 
+HOST = "host"  # this machine, whatever it is: its own file alone has that name
 KERNELS = ("mainline", "vendor")
 CLOCKS = ("auto", "cpufreq", "quota", "fixed")
 METERS = ("none", "ina231", "ina3221", "rapl")
@@ -22,6 +24,7 @@ SAG = 0.02  # a measured rail may fall by so much below the highest voltage of t
 def check_model(path: Path, model: BoardModel) -> None:
     """InputError for a board whose tables do not go together."""
     spec = model.spec
+    _check_own_name(path, spec.name)
     _check_names(path, "[[clock]]", [c.name for c in spec.clocks])
     _check_names(path, "[[unit]]", [u.name for u in spec.units])
     _check_names(path, "[[rail]], which must differ from the units' too", spec.rails)
@@ -38,6 +41,16 @@ def check_model(path: Path, model: BoardModel) -> None:
     _check_throttle(path, model.throttle, spec.clocks)
     if model.real is not None:
         _check_real(path, model, model.real)
+
+
+def _check_own_name(path: Path, name: str) -> None:
+    """It stands in the names of files and folders, and is searched for among them."""
+    if not re.fullmatch(r"\w[\w .+-]{0,63}", name):
+        want = "up to 64 letters, digits, spaces and _.+-, a letter or digit first"
+        raise InputError.at(path, "this file: name is not a board's name", value=name, want=want)
+    if name == HOST and path.stem != HOST:
+        want = f"another name, or {HOST}.toml: this machine's own file"
+        raise InputError.at(path, "this file: name is that of this machine", value=name, want=want)
 
 
 def _check_names(path: Path, where: str, names: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from hw.boardmodel import (
 )
 from hw.boardtable import ClockTable, Top, check_table
 from hw.errors import InputError
+from hw.files import read_toml
 from hw.latency import LatencyLaw
 from hw.types import BoardSpec, Clock, Unit
 
@@ -48,13 +48,7 @@ def load_board(name_or_path: str | Path) -> BoardModel:
         if str(name_or_path) not in board_names():
             known = ", ".join(board_names())
             raise InputError(f"unknown board {str(name_or_path)!r}; known: {known}, or the path of a .toml file")
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError.at(path, f"cannot read this board file: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError.at(path, f"not a TOML file: {error}") from error
-    return _parse(path, raw)
+    return _parse(path, read_toml(path))
 
 
 def _build(kind: type[T], path: Path, where: str, table: object) -> T:

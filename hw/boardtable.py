@@ -11,7 +11,7 @@ from hw.errors import InputError
 
 HERTZ = (1e7, 1e10)
 SLIPS = {"kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
-VOLTS = (0.3, 2.5)
+STD = "standard deviation, a share of 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class ClockTable:
 
 # key -> lowest, highest, what it is; a key that stands nowhere here need only be a finite number
 ABOVE_0 = {
-    **dict.fromkeys(("interval_s", "tau_s", "window_s"), "seconds"),
+    **dict.fromkeys(("tau_s", "window_s"), "seconds"),
     **dict.fromkeys(("mem_ceiling_gbps", "weights_gbps"), "GB/s"),
     "mac_cycles": "cycles",
 }
@@ -59,17 +59,23 @@ NOT_BELOW_0 = {
     **dict.fromkeys(("r_k_per_w", "spot_k_per_w"), "K/W"),
     **dict.fromkeys(("board_base_w", "fan_w", "off_w", "base_w", "active_w", "step_w"), "W"),
     **dict.fromkeys(("stall_s", "off_after_s", "control_path_s", "migration_s", "rung_s", "layer_s"), "seconds"),
-    **dict.fromkeys(("gain_std", "leak_std", "heat_std", "latency_std"), "standard deviation, a share of 1"),
+    **dict.fromkeys(("gain_std", "leak_std", "heat_std", "latency_std"), STD),
     **dict.fromkeys(("fan_hysteresis_k", "hysteresis_k", "temp_step_c"), "kelvins"),
     **dict.fromkeys(("activation_cycles", "layer_cycles"), "cycles"),
-    "leak_a": "ampere at 1 V and 50 C",
+    "leak_a": "A at 1 V and 50 C",
     "w_per_gbps": "W per GB/s",
     "stall_stretch": "share of 1",
     "energy_j": "J",
 }
+# beyond that, none of a board that one can hold
+MOST = {"nF": 100.0, "K/W": 1e3, "W": 1e3, STD: 1.0, "A at 1 V and 50 C": 20.0}
 RANGES = {
     **{key: (1e-9, 1e6, f"{unit} above 0") for key, unit in ABOVE_0.items()},
-    **{key: (0.0, 1e6, f"{unit}, 0 or more") for key, unit in NOT_BELOW_0.items()},
+    **{
+        key: (0.0, MOST[unit], f"{unit}, 0 to {MOST[unit]:g}") if unit in MOST else (0.0, 1e6, f"{unit}, 0 or more")
+        for key, unit in NOT_BELOW_0.items()
+    },
+    "interval_s": (1e-3, 60.0, "seconds from 0.001 to 60"),
     **dict.fromkeys(("reference_temp_c", "trip_c", "fan_trips_c"), (-50.0, 200.0, "deg C from -50 to 200")),
     **dict.fromkeys(("fan_duty", "parallel"), (0.0, 1.0, "a share from 0 to 1")),
     **dict.fromkeys(("volts_low", "volts_high"), (0.5, 1.5, "a factor from 0.5 to 1.5")),
@@ -79,7 +85,16 @@ RANGES = {
     "leak_activation_k": (0.0, 1e4, "kelvins, from 0 to 1e4"),
     "min_share": (1e-3, 1.0, "a share above 0, at most 1"),
     "cores": (1, 1024, "1 or more"),
-    "volts": (*VOLTS, "V from 0.3 to 2.5"),
+    "volts": (0.3, 2.5, "V from 0.3 to 2.5"),
+}
+# key -> what it may have been given in, and how many of those are one of ours
+SLIPPED = {
+    **{key: ("pF", 1e3) for key, unit in NOT_BELOW_0.items() if unit == "nF"},
+    **{key: ("mW", 1e3) for key, unit in NOT_BELOW_0.items() if unit == "W"},
+    **{key: ("per cent", 1e2) for key, unit in NOT_BELOW_0.items() if unit == STD},
+    "leak_a": ("mA", 1e3),
+    "interval_s": ("ms", 1e3),
+    "volts": ("mV", 1e3),
 }
 
 
@@ -164,7 +179,8 @@ def _check_value(path: Path, inside: str, key: str, kind: str, value: Any) -> No
         if key.endswith("_hz"):
             _check_hertz(path, inside, key, number)
         elif not low <= number <= high:
-            slip = "looks like mV" if key == "volts" and VOLTS[0] <= number / 1e3 <= VOLTS[1] else "is out of range"
+            unit, factor = SLIPPED.get(key, ("", 1.0))
+            slip = f"looks like {unit}" if low <= number / factor <= high else "is out of range"
             raise InputError.at(path, f"{inside}: {key} {slip}", value=number, want=want)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from hw.boardcheck import HOST as HOST
 from hw.boardfile import board_names, load_board
 from hw.boardmodel import BoardModel
 from hw.errors import InputError
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from hw.real.board import LinuxBoard
 
 BACKENDS = ("sim", "emulated", "real")
-HOST = "host"  # this machine, whatever it is
 
 
 def find_model(name: str | Path, profile: Profile | str | Path | None = None) -> BoardModel:

@@ -1,4 +1,4 @@
-"""Files that come from people and files that go to them: strict CSV in, all-or-nothing writes out.
+"""Files that come from people and files that go to them: strict CSV and TOML in, all-or-nothing writes out.
 
 Every refusal is one `InputError` line that names the file, the line and the column.
 """
@@ -11,8 +11,10 @@ import io
 import math
 import os
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hw.errors import InputError
 
@@ -84,6 +86,19 @@ def read_text(path: str | Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError.at(path, "is not UTF-8 text", line=line, want="save it as UTF-8") from None
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file; InputError naming it where it cannot be read or is none."""
+    text = read_text(path)
+    try:
+        tables = tomllib.loads(text)
+        repr(tables)  # a refusal shows the value: hexadecimal digits are read however many, and not written
+    except RecursionError:
+        raise InputError.at(path, "not a TOML file: nested too deeply") from None
+    except ValueError as error:  # a whole number of thousands of digits, besides what is no TOML
+        raise InputError.at(path, f"not a TOML file: {error}") from None
+    return tables
 
 
 def read_table(path: str | Path, required: Sequence[str], *, others: bool = False) -> list[Row]:

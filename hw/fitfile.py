@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TypeVar, cast
 
 from hw.boardfile import BOARDS
 from hw.errors import InputError
-from hw.files import read_text
+from hw.files import read_toml
 from hw.latency import LatencyLaw
 from hw.simulated.fit_a57 import SupplyModel
 from hw.simulated.fit_contention import ContentionModel
@@ -108,10 +107,7 @@ def load_fit(name_or_path: str | Path) -> tuple[str, dict[str, Section]]:
             known = ", ".join(fit_boards())
             want = f"known: {known}, or the path of a {SUFFIX} file"
             raise InputError(f"no fit of board {str(name_or_path)!r} ships; {want}")
-    try:
-        raw: dict[str, object] = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError.at(path, f"not a TOML file: {error}") from None
+    raw: dict[str, object] = read_toml(path)
     board = raw.pop("board", None)
     if not isinstance(board, str) or board not in SECTIONS:
         want = f"board = one of {', '.join(SECTIONS)}"

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from hw.errors import InputError
 from hw.files import Row, number, whole
-from hw.types import BoardSpec, OperatingPoint, Profile
+from hw.types import LATENCY_S, POWER_W, BoardSpec, OperatingPoint, Profile
 
 MEASURES = ("latency_mean_s", "latency_std_s", "latency_p95_s", "power_w")
+MOST_STD = 10.0  # means; of more than a hundred frames one alone may cause more
+MOST_P95 = 20.0  # means: more than one frame in twenty so long would lift the mean
 Key = tuple[int, str, int, float]  # rung, unit, cores, Hz
 
 
@@ -58,19 +60,29 @@ def point_of(path: Path, row: Row, spec: BoardSpec, described: Profile) -> Opera
             value=cells["freq_hz"],
             want=f"in Hz, one of {', '.join(f'{f:g}' for f in clock.freqs_hz)}",
         )
-    mean, std, p95 = (number(path, line, name, cells[name], low=0.0) for name in MEASURES[:3])
-    missing = described.provenance.get("power") == "missing"
-    if mean == 0.0:
-        column, want = "latency_mean_s", "a number above 0"
-        raise InputError.at(path, "too low", line=line, column=column, value=cells[column], want=want)
+    low, high = LATENCY_S
+    mean = number(path, line, "latency_mean_s", cells["latency_mean_s"], low=low, high=high)
+    std = number(path, line, "latency_std_s", cells["latency_std_s"], low=0.0, high=high)
+    p95 = number(path, line, "latency_p95_s", cells["latency_p95_s"], low=low, high=high)
+    samples = whole(path, line, "samples", cells["samples"], low=0)
     if p95 < mean:
         column, want = "latency_p95_s", f"at least the mean, {mean:g}"
         raise InputError.at(path, "below the mean", line=line, column=column, value=cells[column], want=want)
-    samples = whole(path, line, "samples", cells["samples"], low=0)
+    most_std = max(MOST_STD, 1.001 * math.sqrt(samples))  # rounding
+    for column, value, most in (("latency_std_s", std, most_std), ("latency_p95_s", p95, MOST_P95)):
+        if value > most * mean:
+            problem, want = f"{value / mean:.0f} times the mean", f"at most {most * mean:g}"
+            raise InputError.at(path, problem, line=line, column=column, value=cells[column], want=want)
     if (samples > 0) != (described.kind == "measured"):
         want = "at least 1 where kind is 'measured', 0 where it is 'modelled'"
         problem = f"the .toml says {described.kind}"
         raise InputError.at(path, problem, line=line, column="samples", value=cells["samples"], want=want)
+    missing = described.provenance.get("power") == "missing"
+    watts = _watts(path, row, "power_w", missing)
+    rails = {r: _watts(path, row, f"power_{r}_w", missing) for r in spec.rails}
+    if not missing and not math.isclose(watts, rails[unit.name], rel_tol=0.01, abs_tol=1e-3):  # rounding
+        want = f"power_{unit.name}_w, the unit's own rail: {rails[unit.name]:g}"
+        raise InputError.at(path, "of another rail", line=line, column="power_w", value=cells["power_w"], want=want)
     return OperatingPoint(
         rung=rung,
         unit=unit.name,
@@ -79,8 +91,8 @@ def point_of(path: Path, row: Row, spec: BoardSpec, described: Profile) -> Opera
         latency_mean_s=mean,
         latency_std_s=std,
         latency_p95_s=p95,
-        power_w=_watts(path, row, "power_w", missing),
-        rail_power_w={r: _watts(path, row, f"power_{r}_w", missing) for r in spec.rails},
+        power_w=watts,
+        rail_power_w=rails,
         samples=samples,
     )
 
@@ -91,7 +103,7 @@ def _watts(path: Path, row: Row, column: str, missing: bool) -> float:
     if missing and cells[column]:
         problem = "the .toml says that power is missing"
         raise InputError.at(path, problem, line=line, column=column, value=cells[column], want="an empty cell")
-    return math.nan if missing else number(path, line, column, cells[column], low=0.0)
+    return math.nan if missing else number(path, line, column, cells[column], low=POWER_W[0], high=POWER_W[1])
 
 
 def in_words(key: Key) -> str:

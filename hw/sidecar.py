@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from hw.errors import InputError
-from hw.files import read_text
+from hw.files import read_toml
 from hw.types import Kind, Profile, Rung
 
 KEYS = ("board", "name", "kind", "how", "when", "sensor_rate_hz", "checksum", "rungs")
@@ -29,11 +28,7 @@ def read_sidecar(path: Path, board: str) -> Profile:
     """
     if not path.is_file():
         raise InputError.at(path, "missing: a profile needs this file beside its .csv")
-    text = read_text(path)
-    try:
-        raw: dict[str, object] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError.at(path, f"not a TOML file: {error}") from None
+    raw: dict[str, object] = read_toml(path)
     _check_keys(path, dict.fromkeys(OPTIONAL) | raw, (*KEYS, *OPTIONAL), "")
     texts = {key: _text(path, raw, key, "") for key in ("board", "name", "kind", "how", "when", "checksum")}
     if texts["board"] != board:

@@ -14,6 +14,8 @@ GOALS: tuple[Goal, ...] = ("min_energy", "max_accuracy")
 Kind = Literal["measured", "modelled"]
 # From least to most: far beyond what anybody asks of a board, and what the simulator's single precision can hold
 RATE_HZ, DEADLINE_S, BUDGET_J, MEM_GBPS = (1e-6, 1e6), (1e-6, 1e6), (1e-9, 1e9), (0.0, 100.0)
+AMBIENT_C = (-40.0, 85.0)  # the industrial range of embedded boards: beyond it, a typing error
+LATENCY_S, POWER_W = (1e-6, 1e4), (0.0, 1e3)  # of a frame; of a rail
 
 
 @dataclass(frozen=True, kw_only=True)

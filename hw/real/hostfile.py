@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hw.boardcheck import CLOCKS
+from hw.boardcheck import CLOCKS, HOST
 from hw.boardfile import load_board
 from hw.boardmodel import BoardModel
 from hw.errors import BoardError, InputError, Missing
@@ -24,7 +24,7 @@ from hw.real.machine import WallTime
 from hw.real.quota import QuotaClock
 from hw.real.sysfs import KHZ, Sysfs
 
-NAME = "host"
+NAME = HOST
 UNKNOWN_HZ = 1e9  # what full speed is called where the kernel does not say
 VOLTS = (0.8, 1.1)  # made up
 RAPL_ZONE = "package-0"

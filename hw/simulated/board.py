@@ -12,7 +12,7 @@ from hw.errors import Refused
 from hw.simulated.interval import Interval
 from hw.simulated.sensor import rails_error_j
 from hw.simulated.simulator import Simulator
-from hw.types import DEADLINE_S, MEM_GBPS, RATE_HZ, Demand, Knobs, Load, Profile, Telemetry
+from hw.types import AMBIENT_C, DEADLINE_S, MEM_GBPS, RATE_HZ, Demand, Knobs, Load, Profile, Telemetry
 
 F = NDArray[np.float32]
 I = NDArray[np.intp]  # noqa: E741
@@ -36,7 +36,10 @@ class SimBoard:
         return self._last
 
     def inject(self, load: Load) -> None:
-        """Background work from now on; Refused where the board has no such unit or fewer cores, or for such traffic."""
+        """Background work from now on; Refused where the board has no such unit or fewer cores.
+
+        Also for memory traffic or an ambient temperature out of bounds.
+        """
         busy = np.zeros((len(self.spec.units), 1), np.float32)
         for name, cores in load.busy.items():
             row = next((i for i, u in enumerate(self.spec.units) if u.name == name), None)
@@ -44,6 +47,7 @@ class SimBoard:
                 raise Refused(f"load {cores!r} on {name!r}: {self.spec.name} has no such unit with that many cores")
             busy[row] = cores
         _check("memory traffic", load.mem_gbps, MEM_GBPS, "GB/s")
+        _check("ambient temperature", load.ambient_c, AMBIENT_C, "deg C")
         self.simulator.inject(busy, np.array([load.mem_gbps], np.float32), np.array([load.ambient_c], np.float32))
 
     def step(self, knobs: Knobs, demand: Demand) -> Telemetry:

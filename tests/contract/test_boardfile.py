@@ -126,11 +126,13 @@ def test_a_board_of_my_own(tmp_path: Path) -> None:
     assert model.spec.rails == ("big", "gpu", "mem") and model.stall_s == (140e-6, 0.0)
     assert model.units[0].latency is not None and model.units[0].latency.parallel == 0.9
     text = FILE
+    path.write_text(FILE, encoding="utf-8-sig")  # a byte-order mark, as some editors write
+    assert load_board(path).spec == model.spec
     for heading in ("[[rail]]", "[variation]", "[[throttle]]", "[[throttle]]", "[unit.latency]"):
         start = text.index(heading)
         end = text.find("\n\n", start)
         text = text[:start] + (text[end:] if end > 0 else "")
-    path.write_text(text.replace('title = "A board"\n', ""))
+    path.write_text(text.replace('title = "A board"\n', "").replace('"mine"', '"Größe 2+ v1.0"'))
     model = load_board(path)
     assert model.spec.rails == ("big", "gpu") and model.throttle == () and model.units[0].latency is None
 
@@ -171,13 +173,23 @@ def test_a_board_of_my_own(tmp_path: Path) -> None:
         ("offset_k = 20.0", "offset_k = -inf", "value -inf: [thermal.fan_off]: offset_k is not finite"),
         ("[0.0, 0.5, 0.9]", "[0.0, nan, 0.9]", "value nan: [thermal]: fan_duty is not finite"),
         ("fan_w = 0.4", f"fan_w = 1{'0' * 400}", "this file: fan_w is not finite"),
-        ("cluster_nf = 1.2", "cluster_nf = -1.2", "value -1.2: [unit] 'gpu': cluster_nf is out of range; nF, 0 or mor"),
-        ("background_nf = 0.36", "background_nf = -0.1", "[unit] 'big': background_nf is out of range; nF, 0 or more"),
-        ("[8.0, 8.0]", "[8.0, -8.0]", "value -8.0: [thermal.fan_off]: r_k_per_w is out of range; K/W, 0 or more"),
+        ("cluster_nf = 1.2", "cluster_nf = -1.2", "value -1.2: [unit] 'gpu': cluster_nf is out of range; nF, 0 to 100"),
+        ("background_nf = 0.36", "background_nf = -0.1", "[unit] 'big': background_nf is out of range; nF, 0 to 100"),
+        ("[8.0, 8.0]", "[8.0, -8.0]", "value -8.0: [thermal.fan_off]: r_k_per_w is out of range; K/W, 0 to 1000"),
         ("[1.5, 30.0]", "[0.0, 30.0]", "value 0.0: [thermal.fan_full]: tau_s is out of range; seconds above 0"),
-        ("base_w = 0.033", "base_w = -1", "value -1: [rail] 'mem': base_w is out of range; W, 0 or more"),
+        ("base_w = 0.033", "base_w = -1", "value -1: [rail] 'mem': base_w is out of range; W, 0 to 1000"),
         ("window_s = 0.0352", "window_s = 0", "value 0: [sensor]: window_s is out of range; seconds above 0"),
-        ("interval_s = 0.5", "interval_s = 0", "value 0: this file: interval_s is out of range; seconds above 0"),
+        ("interval_s = 0.5", "interval_s = 0", "value 0: this file: interval_s is out of range; seconds from 0"),
+        ("interval_s = 0.5", "interval_s = 500", "value 500: this file: interval_s looks like ms; seconds from 0.001"),
+        ("cluster_nf = 0.174", "cluster_nf = 178.8", "value 178.8: [unit] 'big': cluster_nf looks like pF; nF, 0 to 1"),
+        ("background_nf = 0.36", "background_nf = 348", "value 348: [unit] 'big': background_nf looks like pF; nF, 0"),
+        ("leak_a = 0.1171", "leak_a = 101.9", "value 101.9: [unit] 'big': leak_a looks like mA; A at 1 V and 50 C"),
+        ("heat_std = 0.1", "heat_std = 10", "value 10: [variation]: heat_std looks like per cent; standard deviation"),
+        ("leak_std = 0.2", "leak_std = 20", "value 20: [variation]: leak_std looks like per cent"),
+        ("latency_std = 0.03", "latency_std = 3", "value 3: [variation]: latency_std looks like per cent"),
+        ("gain_std = 0.01", "gain_std = 1e3", "value 1000.0: [sensor]: gain_std is out of range"),
+        ("fan_w = 0.4", "fan_w = 4000", "value 4000: this file: fan_w looks like mW; W, 0 to 1000"),
+        ("[8.0, 8.0]", "[8.0, 8e3]", "value 8000.0: [thermal.fan_off]: r_k_per_w is out of range; K/W, 0 to 1000"),
         ("min_share = 0.5", "min_share = 0.0", "[contention]: min_share is out of range; a share above 0, at most 1"),
         ("[0.0, 0.5, 0.9]", "[0.0, 50, 90]", "value 50: [thermal]: fan_duty is out of range; a share from 0 to 1"),
         ("parallel = 0.9", "parallel = 1.9", "value 1.9: [unit.latency]: parallel is out of range; a share from 0 to"),
@@ -199,7 +211,17 @@ def test_a_board_of_my_own(tmp_path: Path) -> None:
         ("[0.8, 1.05]", "[1.05, 0.8]", "value 0.8: [clock] 'gpu': volts fall at 9e+08 Hz; 1.05 V or more, as below it"),
         ("[0.916, 0.906, 1.174]", "[0.916, 0.897, 1.174]", "value 0.897: [clock] 'cpu': volts fall at 1e+09 Hz"),
         ("[0.916, 0.906, 1.174]", "[1.0, 0.985, 0.975]", "value 0.975: [clock] 'cpu': volts fall at 1.8e+09 Hz; 1 V o"),
-        # what the tables say of each other
+        # what the tables say of each other, and the name of the file
+        ('"mine"', '"/etc/x"', "value '/etc/x': this file: name is not a board's name; up to 64 letters"),
+        ('"mine"', r'"a\nb"', r"value 'a\nb': this file: name is not a board's name"),
+        ('"mine"', '"../../x"', "value '../../x': this file: name is not a board's name"),
+        ('"mine"', r'"a\\b"', r"value 'a\\b': this file: name is not a board's name"),
+        ('"mine"', '"[*"', "value '[*': this file: name is not a board's name"),
+        ('"mine"', '"x*"', "value 'x*': this file: name is not a board's name"),
+        ('"mine"', '".hidden"', "value '.hidden': this file: name is not a board's name"),
+        ('"mine"', r'"a\u202Eb"', r"value 'a\u202eb': this file: name is not a board's name"),
+        ('"mine"', f'"{"x" * 65}"', "this file: name is not a board's name"),
+        ('"mine"', '"host"', "value 'host': this file: name is that of this machine; another name, or host.toml: thi"),
         ('name = "gpu"\nfreqs', 'name = "cpu"\nfreqs', "value 'cpu': [[clock]]: no name of its own; another name for"),
         ('name = "gpu"\nclock', 'name = "big"\nclock', "value 'big': [[unit]]: no name of its own"),
         ('name = "mem"', 'name = "gpu"', "value 'gpu': [[rail]], which must differ from the units' too: no name of it"),
@@ -243,17 +265,22 @@ def test_what_is_no_board_file_at_all(tmp_path: Path) -> None:
         return str(error.value)
 
     path = tmp_path / "mine.toml"
-    assert "mine.toml: cannot read this board file: No such file" in refused(path)
+    assert "mine.toml: cannot be read: No such file" in refused(path)
     path.write_text("name = \n")
     assert "mine.toml: not a TOML file: Invalid value (at line 1" in refused(path)
     path.write_bytes(b"\x7fELF\xff\xfe")
-    assert "mine.toml: not a TOML file" in refused(path)
+    assert "mine.toml:1: is not UTF-8 text" in refused(path)
+    path.write_text("fan_w = " + "[" * 20000)
+    assert "mine.toml: not a TOML file: nested too deeply" in refused(path)
+    for digits in ("9" * 5000, "0x" + "f" * 5000):
+        path.write_text(f"fan_w = {digits}\n" + FILE.replace("fan_w = 0.4", ""))
+        assert "mine.toml: not a TOML file: Exceeds the limit" in refused(path)
     path.write_text(FILE + FILE)
     assert "mine.toml: not a TOML file: " in refused(path)
     path.write_text("")
     assert "mine.toml: this file: the key 'name' is missing" in refused(path)
     folder = tmp_path / "folder.toml"
     folder.mkdir()
-    assert "folder.toml: cannot read this board file: Is a directory" in refused(folder)
+    assert "folder.toml: cannot be read: Is a directory" in refused(folder)
     assert f"unknown board '{tmp_path}'; known: " in refused(tmp_path)
     assert "unknown board 'xu9'; known: " in refused("xu9")

@@ -64,6 +64,9 @@ def test_a_simulated_board_refuses_what_it_cannot_reckon_with(changes: dict[str,
     assert "\n" not in str(caught.value)
     with pytest.raises(Refused, match="a simulated board takes 0 to 100 GB/s"):
         board.inject(Load(busy={}, mem_gbps=1e39, ambient_c=25.0))
+    for ambient_c in (math.nan, 1e4, -300.0):
+        with pytest.raises(Refused, match=f"temperature of {ambient_c} deg C: a simulated board takes -40 to 85 deg C"):
+            board.inject(Load(busy={}, ambient_c=ambient_c))
 
 
 @pytest.mark.parametrize("rate_hz", RATE_HZ)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,6 +23,7 @@ from envs.codec import Codec
 from envs.control import ControlEnv
 from envs.families import scenario_set
 from envs.sb3 import BoardVecEnv
+from envs.scenario import Scenario
 from envs.task import open_task
 from envs.vector import BoardVectorEnv, make_sb3_env
 from hw.boardfile import board_names, load_board
@@ -196,6 +199,17 @@ def test_an_action_outside_the_space_is_refused(action_view: ActionView) -> None
     env.step(env.action_space.sample())
 
 
+def test_a_step_needs_a_reset_and_every_lane_its_seed() -> None:
+    env = make_many(3)
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"call reset\(\) first"):
+        env.step(env.action_space.sample())
+    for seeds in ([1, 2], [1, 2, 3, 4], []):
+        with pytest.raises(InputError, match=f"{len(seeds)} seeds; a seed for each of 3 lanes"):
+            env.reset(seed=seeds)
+    env.reset(seed=[1, 2, 3])
+    assert np.isfinite(env.step(env.action_space.sample())[1]).all()
+
+
 def test_gymnasium_records_episode_statistics() -> None:
     env = RecordEpisodeStatistics(make_many(2))
     env.reset(seed=5)
@@ -246,6 +260,52 @@ def test_sb3_face(action_view: ActionView) -> None:
     assert statistics["reward/total"] == pytest.approx(terms)
     assert statistics["reward/total"] == pytest.approx(returns.sum() / (3 * intervals), rel=1e-4)
     assert env.pop_statistics() == {}
+
+
+MADE: dict[str, list[Any]] = {
+    "t_s": [0, 5, 9],
+    "rate_hz": [8, 8, 8],
+    "deadline_s": [0.2, 0.2, 0.2],
+    "accuracy_min": [0, 0.5, 0.5],
+    "energy_budget_j": [0.3, 0.3, 0.3],
+    "goal": [0, 1, 0],
+    "load": [[0, 0], [1, 2], [0, 0]],
+    "mem_gbps": [0, 1, 0],
+    "ambient_c": [25, 25, 25],
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("rate_hz", [8, 0, 8], "scenario 'mine':3, column 'rate_hz', value '0.0': too low; a number from 1e-06 to"),
+        ("rate_hz", [8, math.nan, 8], "column 'rate_hz', value 'nan': not a finite number"),
+        ("load", [[0, 0], [0, -3], [0, 0]], "column 'load_a15', value '-3.0': too low; a number from 0 to 4"),
+        ("load", [[40, 0], [0, 0], [0, 0]], "scenario 'mine':2, column 'load_a7', value '40.0': too high"),
+        ("load", [[0], [0], [0]], "scenario 'mine': load for 1 units; xu3 has 2"),
+        ("load", [[0, 0, 0]] * 3, "scenario 'mine': load for 3 units; xu3 has 2"),
+        ("goal", [0, 7, 0], r"scenario 'mine': unknown goal among [0, 7]; one of 0 (min_energy), 1 (max_accuracy)"),
+        ("goal", [0, -1, 0], "unknown goal among [-1, 0]"),
+        ("goal", [0, 256, 0], "unknown goal among [0, 256]"),
+        ("accuracy_min", [0, math.nan, 0], "column 'accuracy_min', value 'nan': not a finite number"),
+        ("t_s", [0, 5, 2], "scenario 'mine':4, column 't_s', value '2.0': unsorted time; later than the row before"),
+        ("t_s", [0, math.nan, 9], "column 't_s', value 'nan': not a finite number"),
+        ("t_s", [0, 5, math.inf], "column 't_s', value 'inf': not a finite number"),
+        ("ambient_c", [25, math.nan, 25], "column 'ambient_c', value 'nan': not a finite number"),
+        ("ambient_c", [25, 1e4, 25], "column 'ambient_c', value '10000.0': too high; a number from -40 to 85"),
+    ],
+)  # fmt: skip
+def test_a_scenario_made_in_python_is_checked_as_a_file_is(column: str, values: list[Any], told: str) -> None:
+    def scenario(**changes: Any) -> Scenario:
+        return Scenario(name="mine", family="mine", **{**MADE, **changes})
+
+    env = gymnasium.make_vec(ID, num_envs=2, scenarios=[scenario()])
+    env.reset(seed=0)
+    assert np.isfinite(env.step(env.action_space.sample())[1]).all()
+    for make_one in (gymnasium.make, gymnasium.make_vec):
+        with pytest.raises(InputError) as caught:
+            make_one(ID, scenarios=[scenario(**{column: values})])
+        assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_breaches_are_of_intervals_with_frames(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments._profile_lint import validate
 from experiments.make_paper_profile import TABLE, build_profile
 from hw.boardfile import load_board
 from hw.errors import InputError
@@ -134,7 +135,16 @@ BAD_CSV: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "nan": (cell("power_w", "nan", 2), (":3", "'power_w'", "'nan'", "not a finite number")),
     "inf": (cell("latency_p95_s", "inf"), (":2", "'latency_p95_s'", "not a finite number")),
     "negative latency": (cell("latency_mean_s", "-0.1"), (":2", "'latency_mean_s'", "'-0.1'", "too low")),
-    "zero latency": (cell("latency_mean_s", "0"), (":2", "'latency_mean_s'", "too low", "above 0")),
+    "zero latency": (cell("latency_mean_s", "0"), (":2", "'latency_mean_s'", "too low", "from 1e-06 to 10000")),
+    "endless latency": (cell("latency_mean_s", "1e39"), (":2", "'latency_mean_s'", "too high", "from 1e-06 to 10000")),
+    "no latency": (cell("latency_mean_s", "1e-300"), (":2", "'latency_mean_s'", "too low")),
+    "endless p95": (cell("latency_p95_s", "1e39"), (":2", "'latency_p95_s'", "too high")),
+    "p95 in ms": (cell("latency_p95_s", "200"), (":2", "'latency_p95_s'", "times the mean; at most")),
+    "wide deviation": (cell("latency_std_s", "1e3"), (":2", "'latency_std_s'", "times the mean; at most")),
+    "endless deviation": (cell("latency_std_s", "1e39"), (":2", "'latency_std_s'", "too high")),
+    "endless power": (cell("power_w", "1e39"), (":2", "'power_w'", "too high", "from 0 to 1000")),
+    "rail in mW": (cell("power_gpu_w", "1100", 2), (":3", "'power_gpu_w'", "too high")),
+    "another rail": (cell("power_w", "2.5"), (":2", "'power_w'", "'2.5'", "of another rail; power_cpu_w, the unit's")),
     "negative deviation": (cell("latency_std_s", "-1e-9"), (":2", "'latency_std_s'", "too low")),
     "p95 below mean": (cell("latency_p95_s", "1e-6"), (":2", "'latency_p95_s'", "below the mean")),
     "negative power": (cell("power_w", "-1"), (":2", "'power_w'", "too low")),
@@ -181,6 +191,8 @@ def test_bad_rows_are_refused(tmp_path: Path, what: str) -> None:
 
 BAD_SIDECAR: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "malformed": (lambda t: t.replace("board =", "board"), ("not a TOML file",)),
+    "nested": (lambda t: "board = " + "[" * 20000 + t, ("not a TOML file: nested too deeply",)),
+    "digits": (lambda t: f"ladder = {'9' * 5000}\n" + t, ("not a TOML file: Exceeds the limit",)),
     "missing key": (lambda t: t.replace('when = "2026-11-21"\n', ""), ("missing key", "'when'")),
     "unknown key": (lambda t: "who = 1\n" + t, ("unknown key", "'who'")),
     "board": (lambda t: t.replace('"bench"', '"xu3"'), ("another board", "'xu3'", "'bench'")),
@@ -210,12 +222,35 @@ def test_bad_sidecars_are_refused(tmp_path: Path, what: str) -> None:
         assert part in text
 
 
+def test_a_sidecar_that_names_no_board_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("rung\n")
+    for text, told in (
+        ("board = " + "[" * 20000, "not a TOML file: nested too deeply"),
+        ("board = 3", "does not say which board it is of"),
+        ('\ufeffboard = "xu9"', "unknown board 'xu9'"),
+    ):
+        path.with_suffix(".toml").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=told):
+            validate(path, None)
+
+
 def test_measured_needs_samples(tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     save_profile(make_profile(np.random.default_rng(3), "measured"), path)
     edit(path, cell("samples", "0", 4))
     text = refusal(path)
     assert ":5" in text and "at least 1 where kind is 'measured'" in text
+
+
+def test_one_frame_may_have_taken_nearly_all_the_time(tmp_path: Path) -> None:
+    """Of n frames a deviation of sqrt(n) means can be, and a file that says it was measured is read."""
+    profile, path = make_profile(np.random.default_rng(3), "measured"), tmp_path / "p.csv"
+    points = tuple(replace(p, samples=900, latency_std_s=float(f"{30 * p.latency_mean_s:.6g}")) for p in profile.points)
+    save_profile(replace(profile, points=points), path)
+    assert load_profile(path, SPEC).points == points
+    edit(path, cell("samples", "90"), sign=True)
+    assert "'latency_std_s'" in refusal(path)
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_wrong_file_is_one_clear_line(
             "errors of one rail",
         ),
         (("--board", "xu3", "--powmon", "m.csv", "--power", "m.csv", "--out", "o"), "may tell of the same rail"),
-        (("--board", "none.toml", "--power", "m.csv", "--judge"), "none.toml: cannot read this board file"),
+        (("--board", "none.toml", "--power", "m.csv", "--judge"), "none.toml: cannot be read"),
         (("--board", "xu3", "--powmon", "m.csv", "--fan", "off"), "--fan"),
     ],
 )

@@ -122,6 +122,22 @@ def test_environments_without_a_seed_differ(task: Task) -> None:
     assert not np.array_equal(seen[0], seen[1])
 
 
+def test_lanes_without_a_seed_differ(task: Task) -> None:
+    """Whether none or one of them has a seed; from the second reset on None goes on with what there is."""
+    one_scenario = replace(task, scenarios=task.scenarios[:1])
+    for seeds in (None, (None, None, None), (SEED, None, None)):
+        seen = []
+        for _ in range(2):
+            vector = BoardVectorEnv(one_scenario, 3)
+            vector.reset(seed=seeds)
+            seen.append(np.array([vector.step(np.repeat(a[None], 3, axis=0))[0] for a in actions(task, 5)]))
+        same = [np.array_equal(seen[0][:, lane], seen[1][:, lane]) for lane in range(3)]
+        assert same == [seeds is not None and seeds[0] == SEED, False, False]
+    before = vector.batch.simulator._noise.copy()
+    vector.reset(seed=[None, None, 7])
+    assert (vector.batch.simulator._noise == before).tolist() == [True, True, False]
+
+
 FIELDS = (
     *("granted", "frames", "served", "missed", "dropped", "latency_mean_s", "latency_p95_s", "noise"),
     *("energy_j", "temp_c", "utilisation", "peak_utilisation", "throttled", "switched"),

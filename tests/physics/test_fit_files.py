@@ -83,6 +83,8 @@ def test_the_shipped_fits_read_back_as_written() -> None:
         ("volts = [", "volts = [0.9, ", r"\[volts\], mhz and volts are no table; rising frequencies, and as many"),
         ("mhz = [200, 400", "mhz = [400, 200", r"\[volts\], mhz and volts are no table"),
         ("[heat]", "[heat", r"not a TOML file"),
+        ('board = "xu3"', "board = " + "[" * 20000, r"not a TOML file: nested too deeply"),
+        ('board = "xu3"', "board = 0x" + "f" * 5000, r"not a TOML file: Exceeds the limit"),
     ],
 )
 def test_a_wrong_fit_file_is_refused(tmp_path: Path, old: str, new: str, told: str) -> None:
