@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.boardmodel import BoardModel
-from hw.clip import constant
+from hw.clip import at_most, constant
 from hw.simulated import physics
 from hw.simulated.tables import K, Tables
 
 F = NDArray[np.float32]
+
+HOTTEST_C = constant(250.0)  # leakage grows no further: no chip is left
 
 
 class Power:
@@ -68,6 +70,7 @@ class Power:
         share of its busiest core (`peak`). By board, (n,): background traffic, and what the network's traffic draws,
         on all rails together.
         """
+        temp_c = at_most(temp_c, HOTTEST_C)
         watts = np.empty((self._rails, temp_c.shape[0]), np.float32)
         unit_w = watts[: len(v2f)]
         for u, (law, coefficient) in enumerate(self._leakage):

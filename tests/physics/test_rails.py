@@ -13,7 +13,7 @@ from hw.boardmodel import BoardModel
 from hw.modelled import model_profile
 from hw.profile import open_profile
 from hw.simulated.simulator import Simulator
-from hw.types import Profile
+from hw.types import POWER_W, Profile
 from tests.arrays import f32
 from tests.physics.xu3 import MODEL, SPEC, knobs_of, seeded
 
@@ -128,3 +128,14 @@ def test_the_fan_and_the_rest_of_the_board_are_on_no_meter() -> None:
     assert last.fan.min() > 0
     duty = np.array(MODEL.thermal.fan_duty)[last.fan]
     np.testing.assert_allclose(simulator.unmetered_w(last), MODEL.board_base_w + duty * MODEL.fan_w, rtol=1e-6)
+
+
+def test_a_profile_that_burns_the_board_stays_a_number() -> None:
+    """The most that a profile may say (1000 W a rail): far too hot, and no overflow."""
+    profile = open_profile(SPEC, None)
+    rails_w = dict.fromkeys(SPEC.rails, POWER_W[1])
+    points = tuple(replace(p, power_w=POWER_W[1], rail_power_w=rails_w) for p in profile.points)
+    simulator = Simulator(MODEL, replace(profile, points=points), 1)
+    for _ in range(400):
+        interval = simulator.step(simulator.flat_points[:, -1:], f32([1e3]), f32([1.0]))
+    assert interval.throttled.all() and np.isfinite(interval.exact_power_w).all() and interval.exact_temp_c > 200
