@@ -146,7 +146,8 @@ class Hold:
     def take(self, read: Callable[[], Mapping[str, str]]) -> None:
         """Lock the machine, put back what a dead controller left, save what `read` returns: all before any change.
 
-        Raises Refused where another controller holds it or the state cannot be kept, and what `restore` raises.
+        Raises Refused where another controller holds it or the state cannot be kept or is of other files than settings,
+        and what `restore` raises.
         """
         folder = self.file.parent
         try:
@@ -166,6 +167,9 @@ class Hold:
                 when=datetime.now(UTC).isoformat(timespec="seconds"),
                 values=dict(read()),
             )
+            for path in saved.values:
+                if not _is_setting(path):  # `restore` would refuse the whole file
+                    raise Refused(f"{self._board}: {path} is no setting that can be put back; name it below sys/")
             self._write(saved)
         except BaseException:
             self._lock.release()

@@ -94,6 +94,14 @@ def test_a_setting_that_does_not_go_back_is_told_and_kept(hold: Hold, root: Path
     assert not state_file(root).exists()
 
 
+@pytest.mark.parametrize("path", ["sys/class/../enable", "proc/sys/kernel/hostname", "run/other"])
+def test_what_could_not_be_put_back_is_not_taken(hold: Hold, root: Path, path: str) -> None:
+    with pytest.raises(Refused, match=f"xu3: {path} is no setting that can be put back"):
+        hold.take(lambda: shown(root) | {path: "1"})
+    assert not state_file(root).exists()
+    take(hold, root)
+
+
 # ---- another process ----
 
 SCRIPT = """
