@@ -242,8 +242,9 @@ def test_a_plan_starts_the_same_again(tmp_path: Path) -> None:
     worker.close()
     assert worker.rungs == 2 and worker.rounds == (100, 200)
     good = {"ladder": "x", "images": 1, "frames": "", "rounds": []}
-    wrong = ({"images": 0}, {"images": 1.5}, {"images": True}, {"ladder": 5}, {"ladder": "a\0b"}, {"frames": 5})
-    wrong += ({"rounds": "12"}, {"rounds": [1.5]}, {"rounds": [0]}, {"rounds": 5}, {"more": 1})
+    wrong: list[dict[str, object]] = [{"images": 0}, {"images": 1.5}, {"images": True}, {"ladder": 5}]
+    wrong += [{"ladder": "a\0b"}, {"frames": 5}, {"more": 1}]
+    wrong += [{"rounds": "12"}, {"rounds": [1.5]}, {"rounds": [0]}, {"rounds": 5}]
     for text in ("{}", "nothing", "[1]", *(json.dumps(good | change) for change in wrong)):
         (tmp_path / "worker.json").write_text(text)
         with pytest.raises(InputError, match="does not say what serves the frames"):
