@@ -70,7 +70,8 @@ class FlightLog:
 
 
 def check_target(path: Path) -> None:
-    """Raise InputError where telemetry cannot go there: no folder for it, or what is there is no file of a disk.
+    """Raise InputError where telemetry cannot go there: no folder for it, what is there is no file of a disk, or a file
+    cannot be written there.
 
     A row that cannot be written whole is taken back, and that is not possible in a pipe or a device.
     """
@@ -80,6 +81,13 @@ def check_target(path: Path) -> None:
         raise _refused(path, IsADirectoryError(0, "this is a folder"))
     if path.exists() and not path.is_file():
         raise _refused(path, OSError(0, "this is a pipe or a device"))
+    new = not path.exists()
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise _refused(path, error) from None
 
 
 def _refused(path: Path, error: OSError) -> InputError:
