@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from agents.policy import Policy
@@ -48,7 +47,7 @@ class Flight:
             policy, Watch(hot_c), fallback=fallback, on_interval=self._beat, on_handover=self._hand_over
         )
         self._supervisor: Supervisor | None = None
-        self._begun = False
+        self._begun = self._doubted = False
         self._told = [title, *self._found()]  # found before the governors are ours
         self._intervals = self._frames = self._missed = 0
         self._t_s = 0.0
@@ -127,10 +126,12 @@ class Flight:
 
     def _hear(self, k: int, demand: Demand, telemetry: Telemetry) -> None:
         """Interval `k` ended: print it, file it, add up."""
-        if self._shadow is not None and self._shadow.would is not None:
-            telemetry = replace(telemetry, asked=self._shadow.would)
+        asked = telemetry.asked if self._shadow is None else self._shadow.would
+        if self._shadow is not None and asked is None and not self._doubted:
+            tell(self._root, f"after {k} intervals: {self._shadow.trouble}; what it would do is missing then")
+            self._doubted = True  # said once
         if self._file is not None:
-            self._file.write(demand, telemetry)
+            self._file.write(demand, telemetry, asked)
         self._intervals += 1
         self._t_s += telemetry.interval_s
         self._frames += telemetry.frames
@@ -139,7 +140,7 @@ class Flight:
         self._energy_j = None if total_j is None or self._energy_j is None else self._energy_j + total_j
         if self._machine is not None:
             self._overhead_s.append(self._pilot.decided_s + self._machine.overhead_s)
-        say(line(self._t_s, demand, telemetry, self._spec))
+        say(line(self._t_s, demand, telemetry, asked, self._spec))
 
     def summary(self) -> str:
         """The flight in a line, and in another one how long it took to sense, decide and set."""
@@ -157,9 +158,9 @@ class Flight:
         )
 
 
-def line(t_s: float, demand: Demand, t: Telemetry, spec: BoardSpec) -> str:
-    """An interval that ended at `t_s`, in a line."""
-    asked, granted = _knobs(t.asked, spec), _knobs(t.granted, spec)
+def line(t_s: float, demand: Demand, t: Telemetry, knobs: Knobs | None, spec: BoardSpec) -> str:
+    """An interval that ended at `t_s`, in a line; `knobs` were asked for, None where that is missing."""
+    asked, granted = "-" if knobs is None else _knobs(knobs, spec), _knobs(t.granted, spec)
     mean, p95 = _ms(t.latency_mean_s), _ms(t.latency_p95_s)
     floor = "no floor" if demand.accuracy_min <= 0 else f">={100 * demand.accuracy_min:.1f} %"
     total_j = t.total_energy_j
