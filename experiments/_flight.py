@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from agents.policy import Policy
 from agents.runtime import control
-from agents.supervisor import FIRST_S, SLACK_S, START_S, Supervisor, tell
+from agents.supervisor import FIRST_S, SLACK_S, START_S, Supervisor, takes, tell
 from agents.watch import Fault, Pilot, Shadow, Watch
 from envs.scenario import Scenario
 from experiments._cli import INTERRUPT_STATUS
@@ -109,7 +110,7 @@ class Flight:
     def _beat(self) -> None:
         promise_s = self._spec.interval_s + SLACK_S if self._begun else FIRST_S
         if not self._begun:
-            say("\n".join(self._told))
+            self._say("\n".join(self._told))
         self._begun = True
         if self._supervisor is not None:
             self._supervisor.beat(promise_s)
@@ -122,13 +123,22 @@ class Flight:
         return []
 
     def _hand_over(self, reason: str) -> None:
-        tell(self._root, f"after {self._intervals} intervals: {reason}; {self._fallback_name} takes over")
+        self._tell(f"after {self._intervals} intervals: {reason}; {self._fallback_name} takes over")
+
+    def _say(self, text: str) -> None:
+        """In flight: what nobody reads now is dropped, or a supervisor takes the wait for a hang; telemetry has it."""
+        if self._supervisor is None or takes(sys.stdout):
+            say(text)
+
+    def _tell(self, text: str) -> None:
+        """In flight, as `_say`; the machine's log has it."""
+        tell(self._root, text, wait=self._supervisor is None)
 
     def _hear(self, k: int, demand: Demand, telemetry: Telemetry) -> None:
         """Interval `k` ended: print it, file it, add up."""
         asked = telemetry.asked if self._shadow is None else self._shadow.would
         if self._shadow is not None and asked is None and not self._doubted:
-            tell(self._root, f"after {k} intervals: {self._shadow.trouble}; what it would do is missing then")
+            self._tell(f"after {k} intervals: {self._shadow.trouble}; what it would do is missing then")
             self._doubted = True  # said once
         if self._file is not None:
             self._file.write(demand, telemetry, asked)
@@ -140,7 +150,7 @@ class Flight:
         self._energy_j = None if total_j is None or self._energy_j is None else self._energy_j + total_j
         if self._machine is not None:
             self._overhead_s.append(self._pilot.decided_s + self._machine.overhead_s)
-        say(line(self._t_s, demand, telemetry, asked, self._spec))
+        self._say(line(self._t_s, demand, telemetry, asked, self._spec))
 
     def summary(self) -> str:
         """The flight in a line, and in another one how long it took to sense, decide and set."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from agents.policy import make_policy
 from agents.runtime import control
-from agents.supervisor import LOG, SLACK_S, Supervisor, _starved_s, tell
+from agents.supervisor import LOG, SLACK_S, Supervisor, _starved_s, takes, tell
 from agents.watch import (
     BLIND_INTERVALS,
     HOT_C,
@@ -375,6 +376,7 @@ def test_a_line_is_one_line_and_needs_no_folder(tmp_path: Path, root: Path, caps
     tell(tmp_path / "nowhere", "two\nlines")
     tell(None, "no machine")
     assert capsys.readouterr().err == "two lines\nno machine\n"
+    assert takes(StringIO())
 
 
 def test_who_waits_for_a_core_is_not_silent() -> None:
