@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import sys
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ class Flight:
         )
         self._supervisor: Supervisor | None = None
         self._begun = self._doubted = False
+        self._terminal, self._rest = _terminal(), b""  # of a line that the terminal took in part
         self._told = [title, *self._found()]  # found before the governors are ours
         self._intervals = self._frames = self._missed = 0
         self._t_s = 0.0
@@ -86,7 +88,7 @@ class Flight:
                 self._land()
             except PowerbandError as error:
                 raise PowerbandError("; ".join(part for part in (reason, str(error)) if part)) from None
-        say(self.summary())
+        say(self._rest.decode() + self.summary())
         where = "" if self._file is None else f"telemetry of {self._file.rows} intervals in {self._file.path}"
         if reason:
             tell(self._root, "; ".join(part for part in (reason, where) if part))
@@ -106,6 +108,8 @@ class Flight:
         finally:
             if self._file is not None:
                 self._file.close()
+            if self._terminal is not None:
+                os.close(self._terminal)
 
     def _beat(self) -> None:
         promise_s = self._spec.interval_s + SLACK_S if self._begun else FIRST_S
@@ -127,8 +131,22 @@ class Flight:
 
     def _say(self, text: str) -> None:
         """In flight: what nobody reads now is dropped, or a supervisor takes the wait for a hang; telemetry has it."""
-        if self._supervisor is None or takes(sys.stdout):
+        if self._supervisor is None or (self._terminal is None and takes(sys.stdout)):
             say(text)
+        elif self._terminal is not None:
+            line = f"{text}\n".encode()
+            self._rest = self._offer(self._rest) if self._rest else b""
+            if not self._rest:
+                left = self._offer(line)
+                self._rest = left if len(left) < len(line) else b""
+
+    def _offer(self, data: bytes) -> bytes:
+        """What the terminal does not take now; it calls itself writable also where it takes less than a line."""
+        assert self._terminal is not None
+        try:
+            return data[os.write(self._terminal, data) :]
+        except OSError:
+            return data
 
     def _tell(self, text: str) -> None:
         """In flight, as `_say`; the machine's log has it."""
@@ -193,6 +211,15 @@ def found(record: Mapping[str, Any]) -> str:
     meter = record["meter"]
     told = f"no meter{meter.removeprefix('none')}" if meter.startswith("none") else f"meter: {meter}"
     return "; ".join((f"found kernel {record['kernel']}", *clocks, told))
+
+
+def _terminal() -> int | None:
+    """The terminal on standard output, opened once more so that writing to it never waits; None where it is none."""
+    try:
+        name = os.ttyname(sys.stdout.fileno())
+        return os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
 
 
 def say(text: str) -> None:

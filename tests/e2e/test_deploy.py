@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -308,6 +310,25 @@ def test_a_flight_that_nobody_reads_flies_on(xu3: Emulation, tmp_path: Path, str
     assert len(rows(tmp_path / "t.csv")) == 60 and b" frames: " in said
     assert said.count(b" | missed ") == (60 if stream == "stderr" else 0)
     assert (b"ladder takes over" in said) == (stream == "stdout")
+
+
+def test_a_flight_at_a_terminal_that_stalls_flies_on(xu3: Emulation, tmp_path: Path) -> None:
+    """It says that it can be written to where it takes half a line."""
+    screen, terminal = pty.openpty()
+    more = ("--intervals", 110, "--telemetry", "t.csv")
+    flying = subprocess.Popen(words(*on(xu3, *more)), cwd=tmp_path, stdout=terminal, stderr=subprocess.PIPE)
+    os.close(terminal)
+    until(lambda: flying.poll() is not None or _rows_so_far(tmp_path / "t.csv") == 111)
+    said = b""
+    with contextlib.suppress(OSError):  # at its end
+        while part := os.read(screen, 65536):
+            said += part
+    os.close(screen)
+    _, error = flying.communicate(timeout=60)
+    assert (flying.returncode, error) == (0, b"")
+    lines = said.decode().splitlines()
+    assert len(rows(tmp_path / "t.csv")) == 110 and 10 < sum(" | missed " in line for line in lines) < 110
+    assert all(line.count(" | ") == 6 for line in lines if " ms, " in line and "median" not in line)
 
 
 def test_a_shadow_flight_sets_nothing(xu3: Emulation, tmp_path: Path) -> None:
