@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from agents.watch import Fault
 from hw.errors import Flaky, PowerbandError
@@ -68,11 +69,23 @@ class Supervisor:
         end(self._process)
 
 
-def tell(root: str | Path | None, text: str) -> None:
-    """Say a line on standard error, and write it into the log of the machine with this root (None: no machine)."""
+def takes(stream: TextIO) -> bool:
+    """Whether a line can be written there at once: not to a terminal that was stopped, or to whom nobody reads."""
+    try:
+        return bool(select.select([], [stream], [], 0.0)[1])
+    except (OSError, ValueError, TypeError):  # no file of the system's
+        return True
+
+
+def tell(root: str | Path | None, text: str, *, wait: bool = True) -> None:
+    """Say a line on standard error, and write it into the log of the machine with this root (None: no machine).
+
+    `wait`: say it also where that takes until somebody reads.
+    """
     line = " ".join(text.split())
     with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
-        print(line, file=sys.stderr, flush=True)
+        if wait or takes(sys.stderr):
+            print(line, file=sys.stderr, flush=True)
     if root is None:
         return
     with contextlib.suppress(OSError), (Path(root) / FOLDER / LOG).open("a", encoding="utf-8") as log:

@@ -1,6 +1,6 @@
 """A policy in flight does not go unwatched: what no interval may measure, and who takes over when one did.
 
-Leans on the types of `hw` alone: it flies.
+Leans on `hw` alone: it flies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from agents.policy import Policy
-from hw.errors import PowerbandError
+from hw.errors import PowerbandError, Refused
+from hw.knobs import check_knobs
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
 
 MISSED_INTERVALS = 60  # half a minute; a demand that no policy can meet passes sooner
@@ -37,7 +38,7 @@ class Watch:
     def __init__(self, hot_c: float) -> None:
         """`hot_c`: temperature (deg C) of any node from which on nobody should fly; see `hot_limit_c`."""
         self._hot_c = hot_c
-        self._metered = self._forgiven = False
+        self._metered = self._forgiven = self._meterless = False
         self._missed = self._blind = 0
 
     def look(self, t: Telemetry) -> str | None:
@@ -49,7 +50,7 @@ class Watch:
             return "telemetry holds what is no number"
         # where there is a meter its readings have an age, also when it was dead from the start
         self._metered = self._metered or t.energy_j is not None or (t.sensor_age_s is not None and not self._forgiven)
-        self._blind = self._blind + 1 if self._metered and t.energy_j is None else 0
+        self._blind = self._blind + 1 if self._metered and not self._meterless and t.energy_j is None else 0
         if t.frames:
             self._missed = self._missed + 1 if t.missed == t.frames else 0
         if self._blind >= BLIND_INTERVALS:
@@ -59,7 +60,8 @@ class Watch:
         return None
 
     def forgive(self) -> None:
-        """Another policy begins: misses were not its own, and it flies without the meter that failed."""
+        """Another policy begins: misses were not its own, and it flies without the meter that failed, come what may."""
+        self._meterless = self._meterless or self._blind >= BLIND_INTERVALS
         self._missed = self._blind = 0
         self._metered, self._forgiven = False, True
 
@@ -83,6 +85,7 @@ class Pilot:
 
     def reset(self, spec: BoardSpec, profile: Profile) -> None:
         """Start a flight; raises as both policies do."""
+        self._spec, self._rungs = spec, len(profile.rungs)
         self._policy.reset(spec, profile)
         if self._fallback is not None:
             self._fallback.reset(spec, profile)
@@ -93,20 +96,10 @@ class Pilot:
         self._on_interval()
         if reason := self._watch.look(telemetry):
             self._hand_over(reason)  # whoever takes over is not asked about this telemetry again
-        while isinstance(found := self._ask(telemetry, demand), str):
+        while isinstance(found := _ask(self._policy, telemetry, demand, self._spec, self._rungs), str):
             self._hand_over(found)
         self.decided_s = time.perf_counter() - began_s
         return found
-
-    def _ask(self, telemetry: Telemetry, demand: Demand) -> Knobs | str:
-        """What the policy in charge wants, or why that cannot be had."""
-        try:
-            knobs = self._policy.act(telemetry, demand)
-            if all(map(math.isfinite, knobs.freqs_hz.values())):
-                return knobs
-            return "the policy asks for a frequency that is no number"
-        except Exception as error:  # whatever it is: the board must not be left to a policy that fails
-            return f"the policy failed: {type(error).__name__}: {error}"
 
     def _hand_over(self, reason: str) -> None:
         """The fallback takes charge; Fault where there is none."""
@@ -122,17 +115,32 @@ class Shadow:
 
     def __init__(self, policy: Policy, acting: Policy) -> None:
         self._policy, self._acting = policy, acting
-        self.would: Knobs | None = None  # of the interval that was decided last
+        self.would: Knobs | None = None  # of the interval that was decided last; None: nothing that can be had
+        self.trouble = ""  # why
 
     def reset(self, spec: BoardSpec, profile: Profile) -> None:
         """Start a flight; raises as both policies do."""
+        self._spec, self._rungs = spec, len(profile.rungs)
         self._policy.reset(spec, profile)
         self._acting.reset(spec, profile)
 
     def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
         """What the acting one does."""
-        self.would = self._policy.act(telemetry, demand)
+        found = _ask(self._policy, telemetry, demand, self._spec, self._rungs)
+        self.would, self.trouble = (None, found) if isinstance(found, str) else (found, "")
         return self._acting.act(telemetry, demand)
+
+
+def _ask(policy: Policy, telemetry: Telemetry, demand: Demand, spec: BoardSpec, rungs: int) -> Knobs | str:
+    """What a policy wants, or why that cannot be had."""
+    try:
+        knobs = policy.act(telemetry, demand)
+        check_knobs(knobs, spec, rungs)
+    except Refused as error:
+        return f"the policy asks for what cannot be: {error}"
+    except Exception as error:  # whatever it is: the board must not be left to a policy that fails
+        return f"the policy failed: {type(error).__name__}: {error}"
+    return knobs
 
 
 def _numbers(t: Telemetry) -> Iterator[float]:

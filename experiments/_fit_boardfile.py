@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -159,16 +160,22 @@ def _put_table(path: Path, lines: list[str], told: Told, origin: Origin) -> None
     lines[start:end] = table
 
 
-def _table(path: Path, lines: list[str], told: Told) -> tuple[int, int]:
+def _table(path: Path, lines: Sequence[str], told: Told) -> tuple[int, int]:
     """First line after the heading of a table, and the line after its last key."""
     for start in (i + 1 for i, line in enumerate(lines) if line.split("#")[0].strip() == told.heading):
-        end = next((i for i in range(start, len(lines)) if lines[i].startswith("[")), len(lines))
-        names = re.findall(r'^name\s*=\s*"(\w+)"', "\n".join(lines[:end]), re.MULTILINE)
-        if not told.owner or names[-1] == told.owner:  # a table within a unit follows the unit's name
+        end = next((i for i in range(start, len(lines)) if lines[i].lstrip().startswith("[")), len(lines))
+        if not told.owner or _owner(lines[:end]) == told.owner:
             keys = [i for i in range(start, end) if re.match(r"\w+\s*=", lines[i])]
             return start, keys[-1] + 1
     table = f"{told.heading} {told.owner}".strip()
     raise InputError.at(path, "has no such table", value=table, want="a board file with all that the data tell of")
+
+
+def _owner(lines: Sequence[str]) -> str:
+    """The name in the last table in double brackets: one within a unit follows the unit's own lines."""
+    last = max(i for i, line in enumerate(lines) if line.lstrip().startswith("[["))
+    ((table,),) = tomllib.loads("\n".join(lines[last:])).values()
+    return str(table["name"])
 
 
 def _replace(table: list[str], key: str, value: str) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
+import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from agents.policy import Policy
 from agents.runtime import control
-from agents.supervisor import FIRST_S, SLACK_S, START_S, Supervisor, tell
+from agents.supervisor import FIRST_S, SLACK_S, START_S, Supervisor, takes, tell
 from agents.watch import Fault, Pilot, Shadow, Watch
 from envs.scenario import Scenario
 from experiments._cli import INTERRUPT_STATUS
@@ -48,7 +49,8 @@ class Flight:
             policy, Watch(hot_c), fallback=fallback, on_interval=self._beat, on_handover=self._hand_over
         )
         self._supervisor: Supervisor | None = None
-        self._begun = False
+        self._begun = self._doubted = False
+        self._terminal, self._rest = _terminal(), b""  # of a line that the terminal took in part
         self._told = [title, *self._found()]  # found before the governors are ours
         self._intervals = self._frames = self._missed = 0
         self._t_s = 0.0
@@ -86,7 +88,7 @@ class Flight:
                 self._land()
             except PowerbandError as error:
                 raise PowerbandError("; ".join(part for part in (reason, str(error)) if part)) from None
-        say(self.summary())
+        say(self._rest.decode() + self.summary())
         where = "" if self._file is None else f"telemetry of {self._file.rows} intervals in {self._file.path}"
         if reason:
             tell(self._root, "; ".join(part for part in (reason, where) if part))
@@ -106,11 +108,13 @@ class Flight:
         finally:
             if self._file is not None:
                 self._file.close()
+            if self._terminal is not None:
+                os.close(self._terminal)
 
     def _beat(self) -> None:
         promise_s = self._spec.interval_s + SLACK_S if self._begun else FIRST_S
         if not self._begun:
-            say("\n".join(self._told))
+            self._say("\n".join(self._told))
         self._begun = True
         if self._supervisor is not None:
             self._supervisor.beat(promise_s)
@@ -123,14 +127,39 @@ class Flight:
         return []
 
     def _hand_over(self, reason: str) -> None:
-        tell(self._root, f"after {self._intervals} intervals: {reason}; {self._fallback_name} takes over")
+        self._tell(f"after {self._intervals} intervals: {reason}; {self._fallback_name} takes over")
+
+    def _say(self, text: str) -> None:
+        """In flight: what nobody reads now is dropped, or a supervisor takes the wait for a hang; telemetry has it."""
+        if self._supervisor is None or (self._terminal is None and takes(sys.stdout)):
+            say(text)
+        elif self._terminal is not None:
+            line = f"{text}\n".encode()
+            self._rest = self._offer(self._rest) if self._rest else b""
+            if not self._rest:
+                left = self._offer(line)
+                self._rest = left if len(left) < len(line) else b""
+
+    def _offer(self, data: bytes) -> bytes:
+        """What the terminal does not take now; it calls itself writable also where it takes less than a line."""
+        assert self._terminal is not None
+        try:
+            return data[os.write(self._terminal, data) :]
+        except OSError:
+            return data
+
+    def _tell(self, text: str) -> None:
+        """In flight, as `_say`; the machine's log has it."""
+        tell(self._root, text, wait=self._supervisor is None)
 
     def _hear(self, k: int, demand: Demand, telemetry: Telemetry) -> None:
         """Interval `k` ended: print it, file it, add up."""
-        if self._shadow is not None and self._shadow.would is not None:
-            telemetry = replace(telemetry, asked=self._shadow.would)
+        asked = telemetry.asked if self._shadow is None else self._shadow.would
+        if self._shadow is not None and asked is None and not self._doubted:
+            self._tell(f"after {k} intervals: {self._shadow.trouble}; what it would do is missing then")
+            self._doubted = True  # said once
         if self._file is not None:
-            self._file.write(demand, telemetry)
+            self._file.write(demand, telemetry, asked)
         self._intervals += 1
         self._t_s += telemetry.interval_s
         self._frames += telemetry.frames
@@ -139,7 +168,7 @@ class Flight:
         self._energy_j = None if total_j is None or self._energy_j is None else self._energy_j + total_j
         if self._machine is not None:
             self._overhead_s.append(self._pilot.decided_s + self._machine.overhead_s)
-        say(line(self._t_s, demand, telemetry, self._spec))
+        self._say(line(self._t_s, demand, telemetry, asked, self._spec))
 
     def summary(self) -> str:
         """The flight in a line, and in another one how long it took to sense, decide and set."""
@@ -157,9 +186,9 @@ class Flight:
         )
 
 
-def line(t_s: float, demand: Demand, t: Telemetry, spec: BoardSpec) -> str:
-    """An interval that ended at `t_s`, in a line."""
-    asked, granted = _knobs(t.asked, spec), _knobs(t.granted, spec)
+def line(t_s: float, demand: Demand, t: Telemetry, knobs: Knobs | None, spec: BoardSpec) -> str:
+    """An interval that ended at `t_s`, in a line; `knobs` were asked for, None where that is missing."""
+    asked, granted = "-" if knobs is None else _knobs(knobs, spec), _knobs(t.granted, spec)
     mean, p95 = _ms(t.latency_mean_s), _ms(t.latency_p95_s)
     floor = "no floor" if demand.accuracy_min <= 0 else f">={100 * demand.accuracy_min:.1f} %"
     total_j = t.total_energy_j
@@ -182,6 +211,15 @@ def found(record: Mapping[str, Any]) -> str:
     meter = record["meter"]
     told = f"no meter{meter.removeprefix('none')}" if meter.startswith("none") else f"meter: {meter}"
     return "; ".join((f"found kernel {record['kernel']}", *clocks, told))
+
+
+def _terminal() -> int | None:
+    """The terminal on standard output, opened once more so that writing to it never waits; None where it is none."""
+    try:
+        name = os.ttyname(sys.stdout.fileno())
+        return os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
 
 
 def say(text: str) -> None:

@@ -19,18 +19,32 @@ from experiments._cargo import load_cargo
 from experiments._cli import INTERRUPT_STATUS
 from experiments._telemetry import check_target
 from hw.errors import Flaky, InputError
+from hw.real.state import BOOT_ID, state_file
 
 FOLDER = ".cache/powerband-flight"  # in the home folder there, nobody else's: its files are replaced; output in `out`
+RESTORE = f"cd {FOLDER} && PYTHONPATH=. python3 -m experiments.deploy_policy --restore"  # there
+LEFT = state_file("/")  # there while a board is not put back
 POLL_S = 1.0
-TRIES = 15  # so often in a row a connection may fail
+TRIES = 15  # so often in a row a connection may fail, or a board be found not put back: a supervisor tries for 10 s
+ALIVE = ("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
+STALL_S = 30  # rsync gives up after so long without a byte
+LIMIT_S = 120.0  # a command that takes longer hangs
+COPY_S = 3600.0  # of the one copy there, by a slow line
 UNREACHED = 255  # ssh's own status
 OUT_TELEMETRY = "out/telemetry.csv"
+OUT_BOOT = "out/boot"  # beside the process's number, which means another one after a boot
 KILLED_STATUS = 3  # as a flight that a fault ended
+
+
+def _same_boot(file: str) -> str:
+    """The shell's test whether the machine was not booted since the file was written."""
+    return f'test "$(cat {file} 2>/dev/null)" = "$(cat /{BOOT_ID})"'
+
 
 PROBE = f"""\
 out={FOLDER}/out
-test -f $out/pid && test ! -f $out/status && kill -0 "$(cat $out/pid)" 2>/dev/null && \
-{{ echo "busy $(cat $out/pid)"; exit; }}
+test -f $out/pid && test ! -f $out/status && {_same_boot(f"{FOLDER}/{OUT_BOOT}")} && \
+kill -0 "$(cat $out/pid)" 2>/dev/null && {{ echo "busy $(cat $out/pid)"; exit; }}
 command -v rsync >/dev/null || {{ echo "no rsync"; exit; }}
 said="no Python"
 for p in python3 python3.11 python3.12 python3.13 python3.14; do
@@ -58,31 +72,35 @@ class Remote:
 
     def ssh(self, script: str) -> list[str]:
         """The command that runs a shell script there."""
-        return ["ssh", "-o", "ConnectTimeout=10", self.host, script]
+        return ["ssh", *ALIVE, self.host, script]
 
     def push(self, folder: Path) -> list[str]:
         """The command that makes the folder there this one, but for `out`."""
-        return ["rsync", "-az", "--delete", "--exclude=/out", f"{folder}/", f"{self.host}:{FOLDER}/"]
+        return [*self._rsync(), "--delete", "--exclude=/out", f"{folder}/", f"{self.host}:{FOLDER}/"]
 
     def pull(self, folder: Path) -> list[str]:
         """The command that brings `out` back."""
-        return ["rsync", "-az", f"{self.host}:{FOLDER}/out/", f"{folder}/"]
+        return [*self._rsync(), f"{self.host}:{FOLDER}/out/", f"{folder}/"]
+
+    def _rsync(self) -> list[str]:
+        return ["rsync", "-az", f"--timeout={STALL_S}", "-e", shlex.join(["ssh", *ALIVE])]
 
     def start(self, python: str, words: Sequence[str]) -> str:
         """The script that starts a flight in a session of its own, and says its process group."""
         fly = f"{python} -m experiments.deploy_policy {shlex.join(words)}"
         kept = f"PYTHONPATH=. {fly} >out/log 2>&1 </dev/null; echo $? >out/.status; mv out/.status out/status"
         return (
-            f"cd {FOLDER} && rm -rf out && mkdir out || exit 1\n"
+            f"cd {FOLDER} && rm -rf out && mkdir out && cat /{BOOT_ID} >{OUT_BOOT} || exit 1\n"
             f"nohup setsid sh -c {shlex.quote(kept)} >/dev/null 2>&1 </dev/null &\n"
             "echo $! | tee out/pid"
         )
 
     def state(self, pid: str) -> str:
-        """The script that says `done STATUS`, `flying` or `gone`."""
+        """The script that says `done STATUS`, `flying`, `gone`, or `gone left`: the board was not put back."""
         # its status last: a flight that ended a moment ago has left one
         return (
-            f"cd {FOLDER} && if kill -0 {pid} 2>/dev/null; then now=flying; else now=gone; fi; "
+            f"cd {FOLDER} && if {_same_boot(OUT_BOOT)} && kill -0 {pid} 2>/dev/null; then now=flying; "
+            f"elif test -e {shlex.quote(str(LEFT))}; then now='gone left'; else now=gone; fi; "
             "if test -f out/status; then echo done $(cat out/status); else echo $now; fi"
         )
 
@@ -100,7 +118,8 @@ class Remote:
         """Copy, start, and follow to the end; the flight's exit status.
 
         Names of files (policy, board, profile, scenario, fallback) go along. Raises InputError where a file cannot be
-        read (nothing was asked or done there by then) or the machine lacks something, Flaky where it cannot be reached.
+        read or telemetry not be written here (nothing was asked or done there by then), where the machine lacks
+        something, and where telemetry cannot be written any more; Flaky where it cannot be reached.
         """
         check_target(telemetry)
         with tempfile.TemporaryDirectory(prefix="powerband-") as name:
@@ -108,7 +127,7 @@ class Remote:
             words = load_cargo(cargo, policy=policy, board=board, profile=profile, scenario=scenario, fallback=fallback)
             python = self._probe()
             self._run(self.ssh(f"mkdir -p {FOLDER}"))  # rsync makes the last folder of a path only
-            self._run(self.push(cargo))
+            self._run(self.push(cargo), COPY_S)
             pid = self._run(self.ssh(self.start(python, [*words, *options, "--telemetry", OUT_TELEMETRY]))).strip()
             print(f"flies on {self.host} as process {pid}, in {FOLDER}; Ctrl-C ends the following, not the flight")
             try:
@@ -134,7 +153,7 @@ class Remote:
         return detail
 
     def _follow(self, pid: str, out: Path, telemetry: Path) -> int:
-        shown = failed = 0
+        shown = failed = left = 0
         while True:
             try:
                 said = self._run(self.ssh(self.state(pid))).split()
@@ -150,23 +169,45 @@ class Remote:
             sys.stdout.write(log[shown:].decode(errors="replace"))
             sys.stdout.flush()
             shown = len(log)
-            if (out / "telemetry.csv").exists():
-                shutil.copyfile(out / "telemetry.csv", telemetry)
+            brought = (out / "telemetry.csv").exists()
+            if brought:
+                self._keep(out / "telemetry.csv", telemetry)
             if said[:1] == ["done"]:
-                if telemetry.exists():
+                if brought:
                     print(f"brought here as {telemetry}")
                 return int(said[1])
-            if said != ["flying"]:
-                print(f"the flight on {self.host} was killed; its supervisor has put the board back", file=sys.stderr)
+            left = left + 1 if said == ["gone", "left"] else 0
+            if left == TRIES:
+                there = f"run deploy_policy.py --restore there: ssh {self.host} '{RESTORE}'"
+                print(f"the flight on {self.host} was killed, and the board not put back; {there}", file=sys.stderr)
+                return KILLED_STATUS
+            if said != ["flying"] and not left:
+                print(f"the flight on {self.host} was killed; nothing is left to put back there", file=sys.stderr)
                 return KILLED_STATUS
             time.sleep(POLL_S)
 
-    def _run(self, command: Sequence[str]) -> str:
-        """What a command prints. Raises InputError where it is not installed, Flaky where it fails."""
+    def _keep(self, file: Path, telemetry: Path) -> None:
+        """Copy what was brought here to where it is wanted; InputError where it cannot be written."""
         try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            shutil.copyfile(file, telemetry)
+        except OSError as error:
+            want = f"the flight on {self.host} goes on, its telemetry in {FOLDER}/{OUT_TELEMETRY} there"
+            raise InputError.at(telemetry, f"cannot be written: {error.strerror or error}", want=want) from None
+
+    def _run(self, command: Sequence[str], limit_s: float | None = None) -> str:
+        """What a command prints. Raises InputError where it is not installed, Flaky where it fails or takes too long.
+
+        `limit_s`: so long it may take (None: `LIMIT_S`).
+        """
+        limit_s = limit_s or LIMIT_S
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=False, timeout=limit_s
+            )
         except FileNotFoundError:
             raise InputError(f"{command[0]} is not installed here; install its package") from None
+        except subprocess.TimeoutExpired:
+            raise Flaky(f"{self.host}: {command[0]} did not end within {limit_s:g} s") from None
         if done.returncode == 0:
             return done.stdout
         lines = done.stderr.strip().splitlines() or [f"{command[0]} ended with status {done.returncode}"]

@@ -20,7 +20,7 @@ def write_telemetry(path: Path, spec: BoardSpec, demands: Sequence[Demand], reco
     writer.writerow(columns(spec))
     for demand, telemetry in zip(demands, record, strict=True):
         t_s += telemetry.interval_s
-        writer.writerow(_cells(t_s, demand, telemetry, spec))
+        writer.writerow(_cells(t_s, demand, telemetry, telemetry.asked, spec))
     atomic_write_text(path, text.getvalue())
 
 
@@ -40,14 +40,17 @@ class FlightLog:
         except OSError as error:
             raise _refused(self.path, error) from None
 
-    def write(self, demand: Demand, telemetry: Telemetry) -> None:
-        """The row of the next interval; whole or, where the disk is full, not at all."""
+    def write(self, demand: Demand, telemetry: Telemetry, asked: Knobs | None) -> None:
+        """The row of the next interval; whole or, where the disk is full, not at all.
+
+        `asked`: what stands there as asked, None where that is missing. Raises InputError where it cannot be written.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if not self.rows:
             writer.writerow(columns(self._spec))
         t_s = self._t_s + telemetry.interval_s
-        writer.writerow(_cells(t_s, demand, telemetry, self._spec))
+        writer.writerow(_cells(t_s, demand, telemetry, asked, self._spec))
         data = text.getvalue().encode()
         try:
             if not self.rows:
@@ -70,7 +73,8 @@ class FlightLog:
 
 
 def check_target(path: Path) -> None:
-    """Raise InputError where telemetry cannot go there: no folder for it, or what is there is no file of a disk.
+    """Raise InputError where telemetry cannot go there: no folder for it, what is there is no file of a disk, or a file
+    cannot be written there.
 
     A row that cannot be written whole is taken back, and that is not possible in a pipe or a device.
     """
@@ -80,6 +84,13 @@ def check_target(path: Path) -> None:
         raise _refused(path, IsADirectoryError(0, "this is a folder"))
     if path.exists() and not path.is_file():
         raise _refused(path, OSError(0, "this is a pipe or a device"))
+    new = not path.exists()
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise _refused(path, error) from None
 
 
 def _refused(path: Path, error: OSError) -> InputError:
@@ -103,17 +114,17 @@ def columns(spec: BoardSpec) -> list[str]:
     ]
 
 
-def _cells(t_s: float, demand: Demand, telemetry: Telemetry, spec: BoardSpec) -> Iterator[object]:
+def _cells(t_s: float, demand: Demand, telemetry: Telemetry, asked: Knobs | None, spec: BoardSpec) -> Iterator[object]:
     """One row in the order of `columns`; missing is None, which a csv.writer leaves empty."""
 
-    def knobs(of: Knobs) -> Iterator[object]:
-        yield from (of.rung, of.unit, of.cores)
-        yield from (of.freqs_hz[clock.name] for clock in spec.clocks)
+    def knobs(of: Knobs | None) -> Iterator[object]:
+        yield from (None, None, None) if of is None else (of.rung, of.unit, of.cores)
+        yield from (None if of is None else of.freqs_hz[clock.name] for clock in spec.clocks)
 
     t = telemetry
     yield round(t_s, 9)
     yield from (demand.rate_hz, demand.deadline_s, demand.accuracy_min, demand.energy_budget_j, demand.goal)
-    yield from knobs(t.asked)
+    yield from knobs(asked)
     yield from knobs(t.granted)
     yield from (t.frames, t.served, t.missed, t.dropped, t.latency_mean_s, t.latency_p95_s)
     yield from (t.accuracy, t.labelled, t.confidence, t.profile_accuracy)

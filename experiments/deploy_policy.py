@@ -16,7 +16,7 @@ from envs.families import scenario_set
 from envs.scenario import Scenario, load_scenario
 from experiments._cli import main_guard
 from experiments._flight import Flight, say
-from experiments._remote import FOLDER, Remote
+from experiments._remote import RESTORE, Remote
 from experiments._telemetry import FlightLog
 from hw.boardmodel import BoardModel
 from hw.catalog import BACKENDS, HOST, find_model, open_board
@@ -42,8 +42,7 @@ def main() -> int:
     """Run the command; the exit status."""
     args = _arguments()
     if args.restore and args.remote is not None:
-        there = f"cd {FOLDER} && PYTHONPATH=. python3 -m experiments.deploy_policy --restore"
-        raise InputError(f"--restore puts back the machine that it runs on; there: ssh {args.remote} '{there}'")
+        raise InputError(f"--restore puts back the machine that it runs on; there: ssh {args.remote} '{RESTORE}'")
     if args.restore:
         return _restore(args.root or Path("/"))
     for option in ("policy", "board"):

@@ -176,6 +176,7 @@ def _check_real(path: Path, model: BoardModel, real: RealModel) -> None:
         if unit.kind == "cpu" and (len(cpus) < unit.cores or min(cpus) < 0 or len(set(numbers)) < len(numbers)):
             want = f"{unit.cores} CPU numbers or more that no other unit has"
             raise InputError.at(path, f"[real]: cpus of {unit.name!r}", value=cpus, want=want)
+    _check_files(path, real)
     for key, value, choice in (
         ("kernel", real.kernel, KERNELS),
         ("clock", real.clock, CLOCKS),
@@ -184,3 +185,22 @@ def _check_real(path: Path, model: BoardModel, real: RealModel) -> None:
     ):
         if value not in choice:
             raise InputError.at(path, f"[real]: {key}", value=value, want=f"one of {', '.join(c for c in choice if c)}")
+
+
+def _check_files(path: Path, real: RealModel) -> None:
+    """A stranger's file names files of the kernel and no others."""
+    for key, lists in (("devfreq", real.devfreq), ("gpu_load", real.gpu_load), ("zones", real.zones)):
+        for name, listed in lists.items():
+            if not listed:
+                raise InputError.at(path, f"[real]: {key} of {name!r} is empty", want=f'one or more: {name} = ["..."]')
+    devices = [(f"devfreq of {name!r}", device) for name, listed in real.devfreq.items() for device in listed]
+    addresses = [(f"rails: {rail!r}", address) for rail, address in real.rails.items() if real.meter == "ina231"]
+    for what, name in devices + addresses:
+        if not re.fullmatch(r"[\w:,@+-][\w.:,@+-]*", name):
+            want = "a name as in /sys: letters, digits and .:,@+- only"
+            raise InputError.at(path, f"[real]: {what} is no name of a device", value=name, want=want)
+    for unit, listed in real.gpu_load.items():
+        for file in listed:
+            if not file.startswith("sys/") or ".." in file.split("/") or not file.isprintable():
+                want = 'a path below sys/, without ".."'
+                raise InputError.at(path, f"[real]: gpu_load of {unit!r} is no file of /sys", value=file, want=want)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hw.boardmodel import BoardModel, RealModel
 from hw.errors import Refused
+from hw.knobs import check_knobs
 from hw.real.clocks import ClockDriver, Cpufreq, Devfreq
 from hw.real.guard import Pipes, end, start_restorer
 from hw.real.identity import check_online, check_present, check_table
@@ -146,7 +147,7 @@ class LinuxBoard:
         A frequency between two steps is asked for as the nearest one. Raises Refused for a rung, unit or core count
         that the board does not have, Flaky where worker, clock or thermal zone does not answer.
         """
-        self._check(knobs)
+        check_knobs(knobs, self.spec, len(self.profile.rungs))
         if self._hold.saved is None or self._granted is None:
             raise Refused(f"{self.spec.name}: reset comes first, and nothing after the machine was put back")
         now_s, interval_s = self._time.now_s(), self.spec.interval_s
@@ -209,15 +210,6 @@ class LinuxBoard:
         self._sysfs.check_writable([*(path for driver in drivers for path in driver.files), *switches])
         values = {path: text for driver in drivers for path, text in driver.state().items()}
         return values | {path: self._sysfs.read(path) for path in switches}
-
-    def _check(self, knobs: Knobs) -> None:
-        rungs = len(self.profile.rungs)
-        if not 1 <= knobs.rung <= rungs:
-            raise Refused(f"rung {knobs.rung!r}: this ladder has rungs 1 to {rungs}")
-        if (knobs.unit, knobs.cores) not in self.spec.placements:
-            raise Refused(f"{knobs.cores!r} cores of {knobs.unit!r}: {self.spec.name} has no such placement")
-        if set(knobs.freqs_hz) != set(self._clocks):
-            raise Refused(f"clocks {sorted(knobs.freqs_hz)}: {self.spec.name} has {list(self._clocks)}")
 
     def _set(self, knobs: Knobs) -> tuple[Knobs, bool]:
         """The knobs that were granted, and whether a clock is lower than asked."""

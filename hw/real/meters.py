@@ -107,6 +107,8 @@ class Meter:
             energy_j = self.source.joules(stands_s)
         except BoardError as error:
             self.trouble = str(error)
+            if self.source.counts and self._digits and self.source.digits() != self._digits:
+                self._sampled_s = now_s  # its counter began anew, and nothing later tells of the time before
             return
         self.trouble = None
         for rail, joules in energy_j.items():

@@ -21,8 +21,10 @@ class Zones:
     def __init__(self, sysfs: Sysfs, types: Mapping[str, Sequence[str]]) -> None:
         """Find them. Raises Missing where a node has none."""
         self._sysfs = sysfs
-        found = {sysfs.read(path): path.rpartition("/")[0] for path in sysfs.find(f"{THERMAL}/thermal_zone*/type")}
-        self.paths = {node: [f"{found[t]}/temp" for t in kinds if t in found] for node, kinds in types.items()}
+        found: dict[str, list[str]] = {}  # a machine of two processors has two of a type
+        for path in sysfs.find(f"{THERMAL}/thermal_zone*/type"):
+            found.setdefault(sysfs.read(path), []).append(f"{path.rpartition('/')[0]}/temp")
+        self.paths = {node: [file for t in kinds for file in found.get(t, [])] for node, kinds in types.items()}
         for node, paths in self.paths.items():
             if not paths:
                 seen = f"found {', '.join(sorted(found)) or 'none'}"

@@ -31,6 +31,7 @@ INA231_WINDOW_S = {"vendor": 0.263808, "mainline": 0.0352}  # 16 averages of 8.2
 INA3221_WINDOW_S = 0.0538  # 64 samples of 280 us on each of 3 channels
 RAPL_WINDOW_S = 0.05  # the counter moves every millisecond; so often is enough for it not to wrap twice
 MAX_W = 100.0  # of a rail of such a board: more is a broken reading
+RAPL_MAX_W = 1000.0  # of a processor with a counter: more is a counter that began anew (a machine that was suspended)
 NOISE_W = 0.1  # a rail that is off may show a little less than nothing
 
 
@@ -194,13 +195,16 @@ class RAPL:
         self._last = self._count()
 
     def joules(self, seconds: float) -> dict[str, float]:
-        """Energy per rail since the last call."""
-        now = self._count()
+        """Energy per rail since the last call; Flaky where a counter began anew: what it had counted is lost."""
+        now, before = self._count(), self._last
+        self._last = now
+        most_j = RAPL_MAX_W * max(seconds, self.window_s)  # it counts in steps: of a moment it says too much
         energy_j = {}
         for rail, count_j in now.items():
-            gone_j = count_j - self._last[rail]
+            gone_j = count_j - before[rail]
             energy_j[rail] = gone_j if gone_j >= 0 else gone_j + self._range_j[rail]
-        self._last = now
+            if energy_j[rail] > most_j:
+                raise Flaky(f"{self._folders[rail]}: rail {rail} says {energy_j[rail]:g} J in {seconds:g} s")
         return energy_j
 
     def digits(self) -> tuple[float, ...]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import signal
@@ -79,13 +80,16 @@ def restore(file: str | Path) -> SavedState:
     be put back; the file stays then.
     """
     saved = load_state(file)
-    sysfs = Sysfs(saved.root)
-    if saved.boot_id == sysfs.read(BOOT_ID):
-        left = put_back(sysfs, saved.values)
-        if left:
-            raise Flaky(f"{saved.board}: not put back: {'; '.join(left)}; kept in {file}")
+    left = _put_back(Sysfs(saved.root), saved)
+    if left:
+        raise Flaky(f"{saved.board}: not put back: {'; '.join(left)}; kept in {file}")
     Path(file).unlink(missing_ok=True)
     return saved
+
+
+def _put_back(sysfs: Sysfs, saved: SavedState) -> list[str]:
+    """What could not be put back, a phrase each; nothing is written where the machine was booted since."""
+    return put_back(sysfs, saved.values) if saved.boot_id == sysfs.read(BOOT_ID) else []
 
 
 def rescue(root: str | Path, pid: int | None = None) -> SavedState | None:
@@ -131,8 +135,9 @@ def rescue_dead(root: str | Path, pid: int) -> SavedState | None:
 class Hold:
     """One controller's hold on a machine: nobody else's meanwhile, and everything put back at its end.
 
-    At its end means: `release`, the end of the process, SIGTERM, SIGINT or SIGHUP. After SIGKILL the file is there for
-    `restore`, and the next hold begins with it.
+    At its end means: `release`, the end of the process, SIGTERM, SIGINT or SIGHUP (with a handler of the program's own
+    it is put back at once, and held until the program ends). After SIGKILL the file is there for `restore`, and the
+    next hold begins with it.
     """
 
     def __init__(self, sysfs: Sysfs, board: str) -> None:
@@ -146,7 +151,8 @@ class Hold:
     def take(self, read: Callable[[], Mapping[str, str]]) -> None:
         """Lock the machine, put back what a dead controller left, save what `read` returns: all before any change.
 
-        Raises Refused where another controller holds it or the state cannot be kept, and what `restore` raises.
+        Raises Refused where another controller holds it or the state cannot be kept or is of other files than settings,
+        and what `restore` raises.
         """
         folder = self.file.parent
         try:
@@ -166,6 +172,9 @@ class Hold:
                 when=datetime.now(UTC).isoformat(timespec="seconds"),
                 values=dict(read()),
             )
+            for path in saved.values:
+                if not _is_setting(path):  # `restore` would refuse the whole file
+                    raise Refused(f"{self._board}: {path} is no setting that can be put back; name it below sys/")
             self._write(saved)
         except BaseException:
             self._lock.release()
@@ -188,11 +197,17 @@ class Hold:
         """Put everything back and let go; twice is fine. Flaky where settings could not be put back (kept in file)."""
         if self.saved is None or self._pid != os.getpid():
             return
-        # nothing is marked as done before it is: a signal in the middle of this does it all once more
-        if self.file.exists():
-            restore(self.file)
-        else:  # a supervisor was here before
-            put_back(self._sysfs, self.saved.values)
+        # nothing is marked as done before it is: a signal in the middle of this does it all once more; and by memory,
+        # since the file may be damaged by now, or gone where a supervisor was here before
+        left = _put_back(self._sysfs, self.saved)
+        if left:
+            try:
+                self._write(self.saved)
+                kept = f"kept in {self.file}"
+            except InputError as error:
+                kept = str(error)
+            raise Flaky(f"{self._board}: not put back: {'; '.join(left)}; {kept}")
+        self.file.unlink(missing_ok=True)
         self.saved = None
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._on_signal:
@@ -212,9 +227,15 @@ class Hold:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         before = self._before.get(number)
-        self._at_end()
         if callable(before):
+            # the program may go on, and first with the write that this interrupted: so it is held, and put back again
+            # at its end, which also tells what could not be
+            if self.saved is not None and self._pid == os.getpid():
+                with contextlib.suppress(PowerbandError):
+                    _put_back(self._sysfs, self.saved)
             before(number, frame)
-        elif before is not signal.SIG_IGN:
+            return
+        self._at_end()
+        if before is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

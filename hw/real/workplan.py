@@ -76,8 +76,10 @@ def load_plan(folder: Path) -> WorkPlan:
         raise InputError.at(path, "is missing, so nobody knows what serves the frames", want=want)
     try:
         raw = json.loads(read_text(path))
-        plan = WorkPlan(**{**raw, "rounds": tuple(int(n) for n in raw["rounds"])})
-        if {f.name for f in fields(plan)} != raw.keys() or plan.images < 1 or any(n < 1 for n in plan.rounds):
+        plan = WorkPlan(**{**raw, "rounds": tuple(raw["rounds"])})
+        texts = all(isinstance(text, str) and "\0" not in text for text in (plan.ladder, plan.frames))
+        counts = all(type(n) is int and n >= 1 for n in (plan.images, *plan.rounds))
+        if {f.name for f in fields(plan)} != raw.keys() or not texts or not counts:
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise InputError.at(path, "does not say what serves the frames", want="as profile_board.py wrote it") from None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hw.boardmodel import BoardModel
 from hw.errors import Refused
+from hw.knobs import check_knobs
 from hw.simulated.interval import Interval
 from hw.simulated.sensor import rails_error_j
 from hw.simulated.simulator import Simulator
@@ -82,12 +83,7 @@ def _check(what: str, value: float, bounds: tuple[float, float], unit: str) -> N
 def knob_indices(knobs: Knobs, placements: tuple[tuple[str, int], ...], board: SimBoard) -> I:
     """(2 + clocks, 1) indices of these knobs; Refused where the board or the ladder has no such thing."""
     spec = board.spec
-    if not 1 <= knobs.rung <= len(board.profile.rungs):
-        raise Refused(f"rung {knobs.rung!r}: this ladder has rungs 1 to {len(board.profile.rungs)}")
-    if (knobs.unit, knobs.cores) not in placements:
-        raise Refused(f"{knobs.cores!r} cores of {knobs.unit!r}: {spec.name} has no such placement")
-    if set(knobs.freqs_hz) != {c.name for c in spec.clocks}:
-        raise Refused(f"clocks {sorted(knobs.freqs_hz)}: {spec.name} has {[c.name for c in spec.clocks]}")
+    check_knobs(knobs, spec, len(board.profile.rungs))
     steps = [c.nearest(knobs.freqs_hz[c.name]) for c in spec.clocks]
     return np.array([[knobs.rung - 1], [placements.index((knobs.unit, knobs.cores))], *([s] for s in steps)], np.intp)
 

@@ -11,6 +11,7 @@ import pytest
 from hw.boardmodel import RealModel
 from hw.errors import Missing
 from hw.real.meters import FROZEN_S, Meter, find_source
+from hw.real.sensors import Zones
 from hw.real.sources import INA231, INA3221, RAPL, Source
 from hw.real.sysfs import Sysfs
 
@@ -239,6 +240,38 @@ def test_a_meter_that_stands_still_is_missing(fake: Fake, time: HandTime) -> Non
     assert reading.age_s == pytest.approx(10.0 + (meter.source.window_s if meter.source else 0.0))
     assert "the same digits" in str(meter.trouble)
     meter.close()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_counter_that_begins_anew_is_no_wrap(tmp_path: Path, time: HandTime, share: float) -> None:
+    """As after a suspend; what it counts from then on is right again."""
+    fake = PowerCap(tmp_path)
+    meter = started(fake, time)
+    fake.counts = dict.fromkeys(PC, fake.range_uj // 2)
+    meter.take()
+    run(fake, time, meter, 0.5)
+    meter.take()
+    run(fake, time, meter, 0.2)
+    fake.counts = dict.fromkeys(PC, round(share * fake.range_uj))
+    run(fake, time, meter, 0.05)
+    assert "cpu says" in str(meter.trouble)
+    run(fake, time, meter, 0.2)
+    assert meter.take().energy_j is None, "a tenth of it and more is not known"
+    run(fake, time, meter, 0.5)
+    assert meter.take().energy_j == pytest.approx({r: 0.5 * w for r, w in rails_of(fake).items()}, rel=1e-6)
+    fake.counts["cpu"] += 100_000  # a step of the counter, just before it is read once more
+    fake.show(dict.fromkeys(PC, 0.0), 0.0)
+    time.sleep(1e-5)
+    assert meter.take().energy_j is not None
+    meter.close()
+
+
+def test_the_hottest_of_two_zones_of_a_type(tmp_path: Path) -> None:
+    for k, temp in enumerate(("90000", "50000", "60000")):
+        put(tmp_path, f"sys/class/thermal/thermal_zone{k}/type", "x86_pkg_temp" if k < 2 else "acpitz")
+        put(tmp_path, f"sys/class/thermal/thermal_zone{k}/temp", temp)
+    zones = Zones(Sysfs(tmp_path), {"cpu": ["x86_pkg_temp"], "board": ["none", "acpitz"]})
+    assert zones.temps_c() == {"cpu": 90.0, "board": 60.0}
 
 
 def test_the_vendor_switch_is_the_only_write(tmp_path: Path, time: HandTime) -> None:

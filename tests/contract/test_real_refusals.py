@@ -264,10 +264,40 @@ def test_a_real_table_fits_its_board() -> None:
         ('mem = "0041", ', "", "rails does not fit this board"),
         ('mem = "0041"', "mem = 41", "rails is not a table of texts"),
         ("zones = { soc", "zones = { gpu", "zones does not fit"),
+        (
+            'mem = "0041"',
+            'mem = "../0041"',
+            r"value '../0041': \[real\]: rails: 'mem' is no name of a device",
+        ),
+        ('mem = "0041"', 'mem = "00*"', "rails: 'mem' is no name of a device"),
     ],
 )
 def test_a_wrong_table_real_is_one_line(tmp_path: Path, old: str, new: str, text: str) -> None:
     good = load_board("xu3").path.read_text(encoding="utf-8")
+    assert old in good
+    path = tmp_path / "mine.toml"
+    path.write_text(good.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=text):
+        load_board(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('["57000000.gpu"]', "[]", r"\[real\]: devfreq of 'gpu' is empty; one or more: gpu = "),
+        ('["57000000.gpu"]', '["../devfreq/57000000.gpu"]', "devfreq of 'gpu' is no name of a device"),
+        ('["57000000.gpu"]', '["57000000.gpu", ".."]', "value '..': .*devfreq of 'gpu' is no name of a device"),
+        ('["57000000.gpu"]', '["5700000?.gpu"]', "devfreq of 'gpu' is no name of a device"),
+        ('["57000000.gpu"]', '[""]', "devfreq of 'gpu' is no name of a device"),
+        ('{ gpu = ["sys/devices/57', '{ gpu = [] } #"', "gpu_load of 'gpu' is empty"),
+        ('["sys/devices/57', '["../../tmp/57', r"gpu_load of 'gpu' is no file of /sys; a path below sys/, without"),
+        ('["sys/devices/57', '["sys/../proc/57', "gpu_load of 'gpu' is no file of /sys"),
+        ('["sys/devices/57', '["/sys/devices/57', "gpu_load of 'gpu' is no file of /sys"),
+        ('["CPU-therm"]', "[]", "zones of 'cpu' is empty"),
+    ],
+)
+def test_a_stranger_s_board_file_names_files_of_the_kernel_only(tmp_path: Path, old: str, new: str, text: str) -> None:
+    good = load_board("jetson_nano").path.read_text(encoding="utf-8")
     assert old in good
     path = tmp_path / "mine.toml"
     path.write_text(good.replace(old, new), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,45 @@ def test_a_setting_that_does_not_go_back_is_told_and_kept(hold: Hold, root: Path
     assert not state_file(root).exists()
 
 
+@pytest.mark.parametrize("text", ["{", None])
+def test_it_is_put_back_by_memory(hold: Hold, root: Path, text: str | None) -> None:
+    """Whatever became of the file in the meantime."""
+    take(hold, root)
+    put(root, CHANGED)
+    state_file(root).unlink()
+    if text is not None:
+        state_file(root).write_text(text)
+    hold.release()
+    assert shown(root) == FILES and not state_file(root).exists() and is_free(root)
+
+
+@pytest.mark.parametrize("gone", ["file", "folder"])
+def test_what_does_not_go_back_is_told_though_the_file_is_gone(hold: Hold, root: Path, gone: str) -> None:
+    take(hold, root)
+    saved = hold.saved
+    put(root, CHANGED)
+    state_file(root).unlink()
+    if gone == "folder":
+        shutil.rmtree(root / "run")
+    (root / "sys/enable").unlink()
+    kept = r"kept in .*state\.json$" if gone == "file" else r"state\.json: cannot be written"
+    with pytest.raises(Flaky, match=rf"xu3: not put back: .*enable: there is no such file; .*{kept}"):
+        hold.release()
+    if gone == "file":
+        assert load_state(state_file(root)) == saved
+    put(root, {"sys/enable": "1"})
+    hold.release()
+    assert shown(root) == FILES and not state_file(root).exists()
+
+
+@pytest.mark.parametrize("path", ["sys/class/../enable", "proc/sys/kernel/hostname", "run/other"])
+def test_what_could_not_be_put_back_is_not_taken(hold: Hold, root: Path, path: str) -> None:
+    with pytest.raises(Refused, match=f"xu3: {path} is no setting that can be put back"):
+        hold.take(lambda: shown(root) | {path: "1"})
+    assert not state_file(root).exists()
+    take(hold, root)
+
+
 # ---- another process ----
 
 SCRIPT = """
@@ -164,6 +204,22 @@ def test_a_handler_of_the_program_still_hears_the_signal(root: Path) -> None:
     assert shown(root) == FILES
 
 
+def test_a_write_that_a_handled_signal_interrupted_is_put_back_too(root: Path) -> None:
+    """Its handler returns, and what it interrupted goes on."""
+    code = SCRIPT.replace(
+        "hold = Hold", "signal.signal(signal.SIGTERM, lambda *_: print('heard'))\nhold = Hold"
+    ).format(
+        files=list(FILES),
+        changed=CHANGED,
+        end="signal.raise_signal(signal.SIGTERM)\nprint(sysfs.read('sys/enable'))\nsysfs.write('sys/enable', '1')",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "changed\nheard\n0\n", "")
+    assert shown(root) == FILES and not state_file(root).exists()
+
+
 def test_a_second_controller_is_refused_in_one_line(root: Path) -> None:
     with subprocess.Popen(script(root, "time.sleep(60)"), stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
@@ -213,6 +269,11 @@ def test_after_a_boot_nothing_is_written(root: Path) -> None:
     restore(state_file(root))
     assert shown(root) == shown(root) | CHANGED
     assert not state_file(root).exists()
+    hold = Hold(Sysfs(root), "xu3")
+    take(hold, root)
+    put(root, FILES | {BOOT_ID: "boot-3"})
+    hold.release()
+    assert shown(root) == FILES and not state_file(root).exists()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "not json", '{"board": "xu3"}', "null", "{changed}"])

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from agents.policy import make_policy
 from agents.runtime import control
-from agents.supervisor import LOG, SLACK_S, Supervisor, _starved_s, tell
+from agents.supervisor import LOG, SLACK_S, Supervisor, _starved_s, takes, tell
 from agents.watch import (
     BLIND_INTERVALS,
     HOT_C,
@@ -107,6 +108,7 @@ def test_a_meter_that_was_dead_from_the_start_is_a_reason_too(fine: Telemetry) -
     assert "meter is dead or frozen" in str(reasons[-1])
     watch.forgive()
     assert not any(watch.look(dead) for _ in range(50)), "the fallback flies without it"
+    assert not any(watch.look(t) for t in [fine, *[dead] * 5] * 5), "also where it gives a reading now and then"
 
 
 def test_missing_everything_for_long_is_a_reason(fine: Telemetry) -> None:
@@ -136,14 +138,31 @@ class Scripted:
         return said
 
 
-@pytest.mark.parametrize("fault", ["raises", "no number", "no number measured", "blind"])
+def piloted(policy: Scripted, **more: Any) -> Pilot:
+    """A pilot who flies an XU3 under watch."""
+    pilot, board = Pilot(policy, Watch(HOT_C), **more), open_board("xu3")
+    pilot.reset(board.spec, board.profile)
+    return pilot
+
+
+IMPOSSIBLE: dict[str, dict[str, Any]] = {
+    "no number": {"freqs_hz": {"a7": math.nan, "a15": 1e9}},
+    "rung": {"rung": 99},
+    "half a rung": {"rung": 1.5},
+    "unit": {"unit": "a72"},
+    "cores": {"cores": 5},
+    "clocks": {"freqs_hz": {"a15": 1e9}},
+}
+
+
+@pytest.mark.parametrize("fault", ["raises", "no number measured", "blind", *IMPOSSIBLE])
 def test_the_fallback_takes_over_once(fine: Telemetry, fault: str) -> None:
     mine, its = fine.granted, replace(fine.granted, rung=2)
-    nan = replace(mine, freqs_hz=dict.fromkeys(mine.freqs_hz, math.nan))
-    bad: dict[str, list[Knobs | Exception]] = {"raises": [mine, ZeroDivisionError("x")], "no number": [mine, nan]}
+    bad: dict[str, list[Knobs | Exception]] = {"raises": [mine, ZeroDivisionError("x")]}
+    bad |= {name: [mine, replace(mine, **change)] for name, change in IMPOSSIBLE.items()}
     told: list[str] = []
     first = Scripted(*bad.get(fault, [mine]))
-    pilot = Pilot(first, Watch(HOT_C), fallback=Scripted(its, its, ValueError("mine too")), on_handover=told.append)
+    pilot = piloted(first, fallback=Scripted(its, its, ValueError("mine too")), on_handover=told.append)
     broken = {
         "blind": [fine, *[replace(fine, energy_j=None)] * 2],
         "no number measured": [fine, replace(fine, energy_j={"a15": math.inf}), fine],
@@ -152,7 +171,7 @@ def test_the_fallback_takes_over_once(fine: Telemetry, fault: str) -> None:
     flown = [pilot.act(t, DEMAND) for t in seen]
     assert flown[0] == mine
     assert flown[-1] == its
-    assert len(told) == 1
+    assert len(told) == 1 and ("asks for what cannot be: " in told[0]) == (fault in IMPOSSIBLE)
     with pytest.raises(Fault, match="the policy failed: ValueError: mine too"):
         for _ in range(3):
             pilot.act(fine, DEMAND)
@@ -160,10 +179,10 @@ def test_the_fallback_takes_over_once(fine: Telemetry, fault: str) -> None:
 
 def test_without_a_fallback_the_reason_comes_out(fine: Telemetry) -> None:
     with pytest.raises(Fault, match="the policy failed: KeyError"):
-        Pilot(Scripted(KeyError("x")), Watch(HOT_C)).act(fine, DEMAND)
+        piloted(Scripted(KeyError("x"))).act(fine, DEMAND)
     hot = replace(fine, temp_c={"soc": 99.0})
     with pytest.raises(Fault, match="99 C"):  # it would not cool for another policy
-        Pilot(Scripted(fine.granted), Watch(HOT_C), fallback=Scripted(fine.granted)).act(hot, DEMAND)
+        piloted(Scripted(fine.granted), fallback=Scripted(fine.granted)).act(hot, DEMAND)
 
 
 def test_a_shadow_only_says_what_it_would_do() -> None:
@@ -183,6 +202,16 @@ def test_a_shadow_only_says_what_it_would_do() -> None:
     assert flown == plain
     assert len(would) == 10
     assert would != [t.asked for t in plain]
+
+
+@pytest.mark.parametrize("says", [ValueError("x"), *IMPOSSIBLE.values()])
+def test_what_a_shadowed_policy_cannot_have_is_missing(fine: Telemetry, says: Any) -> None:
+    bad = says if isinstance(says, Exception) else replace(fine.granted, **says)
+    shadow, board = Shadow(Scripted(bad, fine.granted), Scripted(fine.granted)), open_board("xu3")
+    shadow.reset(board.spec, board.profile)
+    assert shadow.act(fine, DEMAND) == fine.granted
+    assert shadow.would is None and shadow.trouble.startswith("the policy ")
+    assert shadow.act(fine, DEMAND) == shadow.would and not shadow.trouble
 
 
 # ---- the heart-beat ----
@@ -347,6 +376,7 @@ def test_a_line_is_one_line_and_needs_no_folder(tmp_path: Path, root: Path, caps
     tell(tmp_path / "nowhere", "two\nlines")
     tell(None, "no machine")
     assert capsys.readouterr().err == "two lines\nno machine\n"
+    assert takes(StringIO())
 
 
 def test_who_waits_for_a_core_is_not_silent() -> None:

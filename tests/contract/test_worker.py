@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -240,7 +241,11 @@ def test_a_plan_starts_the_same_again(tmp_path: Path) -> None:
     worker = load_plan(tmp_path).start()
     worker.close()
     assert worker.rungs == 2 and worker.rounds == (100, 200)
-    for text in ("{}", "nothing", '{"ladder": "x", "images": 0, "frames": "", "rounds": []}'):
+    good = {"ladder": "x", "images": 1, "frames": "", "rounds": []}
+    wrong: list[dict[str, object]] = [{"images": 0}, {"images": 1.5}, {"images": True}, {"ladder": 5}]
+    wrong += [{"ladder": "a\0b"}, {"frames": 5}, {"more": 1}]
+    wrong += [{"rounds": "12"}, {"rounds": [1.5]}, {"rounds": [0]}, {"rounds": 5}]
+    for text in ("{}", "nothing", "[1]", *(json.dumps(good | change) for change in wrong)):
         (tmp_path / "worker.json").write_text(text)
         with pytest.raises(InputError, match="does not say what serves the frames"):
             load_plan(tmp_path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -201,6 +204,8 @@ def test_ten_faults_and_the_board_is_put_back(
 
 # ---- who else is there ----
 
+FAILS = "class X:\n    def reset(self, spec, profile): pass\n    def act(self, telemetry, demand): raise ValueError\n"
+
 
 @pytest.fixture
 def xu3(boards: Callable[[str], Emulation]) -> Emulation:
@@ -284,6 +289,46 @@ def test_a_second_controller_is_refused_and_changes_nothing(xu3: Emulation, tmp_
     _, said = flying.communicate(timeout=15)
     assert flying.returncode == 130
     assert said.startswith("interrupted after ")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_flight_that_nobody_reads_flies_on(xu3: Emulation, tmp_path: Path, stream: str) -> None:
+    """As at a terminal that was stopped; the supervisor would take the wait for a hang."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    if stream == "stderr":
+        os.write(write, b"x" * 4096)
+    (tmp_path / "mine.py").write_text(FAILS)
+    more = ("--intervals", 60, "--telemetry", "t.csv", "--fallback", "ladder", "--policy", "mine.py:X")
+    out, err = (write if stream == name else subprocess.PIPE for name in ("stdout", "stderr"))
+    flying = subprocess.Popen(words(*on(xu3, *more)), cwd=tmp_path, stdout=out, stderr=err)
+    os.close(write)
+    said = b"".join(part or b"" for part in flying.communicate(timeout=60))
+    with os.fdopen(read, "rb") as rest:
+        said += rest.read()
+    assert flying.returncode == 0, said
+    assert len(rows(tmp_path / "t.csv")) == 60 and b" frames: " in said
+    assert said.count(b" | missed ") == (60 if stream == "stderr" else 0)
+    assert (b"ladder takes over" in said) == (stream == "stdout")
+
+
+def test_a_flight_at_a_terminal_that_stalls_flies_on(xu3: Emulation, tmp_path: Path) -> None:
+    """It says that it can be written to where it takes half a line."""
+    screen, terminal = pty.openpty()
+    more = ("--intervals", 110, "--telemetry", "t.csv")
+    flying = subprocess.Popen(words(*on(xu3, *more)), cwd=tmp_path, stdout=terminal, stderr=subprocess.PIPE)
+    os.close(terminal)
+    until(lambda: flying.poll() is not None or _rows_so_far(tmp_path / "t.csv") == 111)
+    said = b""
+    with contextlib.suppress(OSError):  # at its end
+        while part := os.read(screen, 65536):
+            said += part
+    os.close(screen)
+    _, error = flying.communicate(timeout=60)
+    assert (flying.returncode, error) == (0, b"")
+    lines = said.decode().splitlines()
+    assert len(rows(tmp_path / "t.csv")) == 110 and 10 < sum(" | missed " in line for line in lines) < 110
+    assert all(line.count(" | ") == 6 for line in lines if " ms, " in line and "median" not in line)
 
 
 def test_a_shadow_flight_sets_nothing(xu3: Emulation, tmp_path: Path) -> None:

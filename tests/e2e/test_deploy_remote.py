@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +17,14 @@ import numpy as np
 import pytest
 
 from experiments import _remote
-from experiments._remote import FOLDER, KILLED_STATUS, TRIES, Remote
-from hw.errors import Flaky
+from experiments._remote import FOLDER, KILLED_STATUS, RESTORE, TRIES, Remote
+from hw.errors import Flaky, InputError
+from hw.real.state import BOOT_ID
 from tests.e2e.deploying import policy_of, rows, run, words
 from tests.e2e.refusing import refused
 
 SSH = """#!/bin/sh
-cd "$FAKE_HOME" && PATH="$FAKE_PATH" exec sh -c "$4"
+cd "$FAKE_HOME" && PATH="$FAKE_PATH" exec sh -c "$8"
 """
 RSYNC = """#!{python}
 import os, shutil, sys
@@ -141,6 +144,7 @@ def test_what_cannot_fly_is_refused_before_anything_is_done_there(there: There, 
     refused(far("--profile", tmp_path / "no.csv"), str(tmp_path / "no.csv"))
     refused(far("--telemetry", tmp_path / "no" / "t.csv"), str(tmp_path / "no" / "t.csv"))
     refused(far("--telemetry", "/dev/full"), "a pipe or a device")
+    refused(far("--telemetry", "/proc/telemetry.csv"), "/proc/telemetry.csv: cannot be written")
     assert not list(there.home.iterdir())
 
 
@@ -162,7 +166,34 @@ def test_a_flight_under_way_there_is_left_alone(there: There) -> None:
     out = there.home / FOLDER / "out"
     out.mkdir(parents=True)
     (out / "pid").write_text(f"{os.getpid()}\n")
+    shutil.copy(f"/{BOOT_ID}", out / "boot")
     refused(far(), f"a flight is under way there (process {os.getpid()})")
+
+
+@pytest.mark.parametrize("booted", ["another boot\n", None])
+def test_a_process_of_another_boot_is_no_flight(there: There, tmp_path: Path, booted: str | None) -> None:
+    out = there.home / FOLDER / "out"
+    out.mkdir(parents=True)
+    (out / "pid").write_text(f"{os.getpid()}\n")
+    if booted is not None:
+        (out / "boot").write_text(booted)
+    looked = subprocess.run(
+        ["sh", "-c", Remote("me@board").state(str(os.getpid()))], cwd=there.home, capture_output=True, text=True
+    )
+    assert looked.stdout.startswith("gone")
+    done = far("--intervals", 1, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_connection_that_stalls_is_told(there: There, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = Remote("me@board")
+    for command in (remote.ssh("true"), remote.push(tmp_path), remote.pull(tmp_path)):
+        assert "ServerAliveInterval=5" in " ".join(command)
+    assert f"--timeout={_remote.STALL_S}" in remote.push(tmp_path)
+    There(there.home, tmp_path / "here").add("ssh", "#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(_remote, "LIMIT_S", 0.2)
+    with pytest.raises(Flaky, match=r"^me@board: ssh did not end within 0\.2 s$"):
+        follow(tmp_path / "t.csv")
 
 
 # -- following a flight: the one there is a script, for what it says and how it ends is all that comes back -----------
@@ -179,6 +210,7 @@ def flown(there: There, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
         return there
 
     monkeypatch.setattr(_remote, "POLL_S", 0.01)
+    monkeypatch.setattr(_remote, "LEFT", there.home / "state.json")
     yield install
     with contextlib.suppress(OSError, ValueError):
         os.killpg(group_of(there), signal.SIGKILL)
@@ -205,22 +237,59 @@ def test_the_status_of_a_flight_there_comes_through(
     assert (tmp_path / "t.csv").read_text() == "t_s\n"
 
 
+def test_telemetry_of_an_earlier_flight_is_not_this_one_s(
+    flown: Callable[[str], There], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text("of an earlier flight\n")
+    flown("echo refused; exit 2")
+    assert follow(tmp_path / "t.csv") == 2
+    assert capsys.readouterr().out.splitlines()[1:] == ["refused"]
+    assert (tmp_path / "t.csv").read_text() == "of an earlier flight\n"
+
+
+def test_telemetry_that_cannot_be_written_any_more_is_one_line(
+    flown: Callable[[str], There], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = flown(f"echo t_s >out/telemetry.csv; {SLEEPS}")
+    copied = shutil.copyfile
+
+    def full(source: Path, target: Path, **more: bool) -> Path:
+        if target == tmp_path / "t.csv":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return copied(source, target, **more)
+
+    monkeypatch.setattr("experiments._remote.shutil.copyfile", full)
+    with pytest.raises(InputError, match=r"t\.csv: cannot be written: No space left on device; the flight on me@"):
+        follow(tmp_path / "t.csv")
+    os.killpg(group_of(there), 0)  # it is there
+
+
+@pytest.mark.parametrize("left", [False, True])
 def test_a_flight_that_is_killed_there_is_told(
     flown: Callable[[str], There],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    left: bool,
 ) -> None:
     there = flown(SLEEPS)
+    if left:
+        (there.home / "state.json").touch()
 
     def sleep(seconds: float) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it is gone since the last look
+        with contextlib.suppress(OSError, ValueError):  # it is gone since the last look, or not there yet
             os.killpg(group_of(there), signal.SIGKILL)
 
     monkeypatch.setattr("experiments._remote.time.sleep", sleep)
     assert follow(tmp_path / "t.csv") == KILLED_STATUS == 3
     said = capsys.readouterr().err
-    assert said == "the flight on me@board was killed; its supervisor has put the board back\n"
+    if left:
+        assert said == (
+            "the flight on me@board was killed, and the board not put back; run deploy_policy.py --restore there: "
+            f"ssh me@board '{RESTORE}'\n"
+        )
+    else:
+        assert said == "the flight on me@board was killed; nothing is left to put back there\n"
 
 
 def test_a_flight_that_ends_while_it_is_looked_at_is_done(tmp_path: Path) -> None:
@@ -228,6 +297,7 @@ def test_a_flight_that_ends_while_it_is_looked_at_is_done(tmp_path: Path) -> Non
     ends = "kill() { echo 0 >out/status; return 1; }\n"
     script = Remote("me@board").state("1").replace(FOLDER, str(tmp_path))
     (tmp_path / "out").mkdir()
+    shutil.copy(f"/{BOOT_ID}", tmp_path / "out" / "boot")
     done = subprocess.run(["sh", "-c", ends + script], capture_output=True, text=True, check=True)
     assert done.stdout == "done 0\n"
 
@@ -237,7 +307,7 @@ def test_a_connection_may_fail_for_a_while(flown: Callable[[str], There], fails:
     there = flown("echo flies; exit 0")
     # of what is asked while it flies
     lost = f"""#!/bin/sh
-case "$4" in *now=flying*)
+case "$8" in *now=flying*)
   echo >>"$FAKE_HOME/asked"
   test $(wc -l <"$FAKE_HOME/asked") -le {fails} && {{ echo "ssh: no route" >&2; exit 255; }};;
 esac

@@ -100,6 +100,24 @@ def test_what_it_asks_for_is_examined(folder: Path) -> None:
     refused(done, "controller mine.py:Rung9, scenario short: rung 9: this ladder has rungs 1 to 4")
 
 
+def test_the_fallback_flies_on_where_it_asks_for_what_cannot_be(folder: Path) -> None:
+    words = ("--policy", "mine.py:Rung9", "--board", "xu3", "--fallback", "ladder", "--intervals", 2)
+    done = run(*words, cwd=folder)
+    said = "after 0 intervals: the policy asks for what cannot be: rung 9: this ladder has rungs 1 to 4; ladder takes"
+    assert (done.returncode, done.stderr) == (0, f"{said} over\n")
+
+
+def test_a_shadow_that_asks_for_what_cannot_be_is_missing(folder: Path) -> None:
+    words = ("--policy", "mine.py:Rung9", "--board", "xu3", "--shadow", "--intervals", 3, "--telemetry", "t.csv")
+    done = run(*words, cwd=folder)
+    said = "after 0 intervals: the policy asks for what cannot be: rung 9: this ladder has rungs 1 to 4; what it would"
+    assert (done.returncode, done.stderr) == (0, f"{said} do is missing then\n"), "said once"
+    flown = rows(folder / "t.csv")
+    assert len(flown) == 3
+    assert {row[key] for row in flown for key in row if key.startswith("asked_")} == {""}
+    assert {row["granted_unit"] for row in flown} == {"a15"} and done.stdout.count(" | - -> rung ") == 3
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ from experiments._fit_result import Fitted
 from experiments._fit_target import TASKS, shipped_files
 from hw.boardfile import BOARDS, board_names, load_board
 from hw.errors import InputError
-from hw.fitfile import SECTIONS, Model, fit_boards, fit_text, load_fit
+from hw.fitfile import SECTIONS, Model, Origin, Section, fit_boards, fit_text, load_fit
 from hw.simulated import fit_contention, fit_heat, fit_power, physics
 from hw.simulated.fit import ape, folds
+from hw.simulated.fit_unit import UnitPower
 
 MEASURED = Path(__file__).resolve().parents[3] / "shared/data/boards"
 FILES = {
@@ -160,6 +161,22 @@ def test_the_shipped_board_files_are_those_of_their_fit(board: str) -> None:
 @pytest.mark.parametrize("board", board_names())
 def test_every_board_that_ships_comes_out_of_the_command(board: str) -> None:
     assert any(board in board_files(shipped_files(fitted), {}) for fitted in SECTIONS)
+
+
+@pytest.mark.parametrize("name", ['"little-cpu"', '"little.1"', "'the little one'"])
+def test_what_is_fitted_goes_to_the_unit_of_that_name(tmp_path: Path, name: str) -> None:
+    """Whatever the name of the one before it, and though a clock has the same."""
+    path, old = tmp_path / "mine.toml", load_board("xu3")
+    path.write_text(old.path.read_text().partition("[real]")[0].replace('"a7"\nclock', f"{name}\nclock"))
+    origin = Origin(command="", data="", source="", sha256="", rows=1, split="", held_back={})
+    for k, unit in enumerate(("a15", name[1:-1])):
+        power = UnitPower(cluster_nf=0.1, background_nf=0.2, leak_a=0.3)
+        text, why = board_files({"mine": path}, {f"power_{unit}": Section(model=power, origin=origin)})["mine"]
+        assert text is not None, why
+        (tmp_path / "out.toml").write_text(text)
+        fitted = load_board(tmp_path / "out.toml").units
+        assert (fitted[1 - k].cluster_nf, fitted[1 - k].background_nf, fitted[1 - k].leak_a) == (0.1, 0.2, 0.3)
+        assert replace(fitted[k], name=old.units[k].name) == old.units[k]
 
 
 def flat(model: Model) -> dict[str, float]:
