@@ -14,7 +14,7 @@ from hw.real.workplan import WORKER_FILE, load_plan, save_plan
 
 CLONE = Path(__file__).resolve().parents[1]
 PACKAGES = ("hw", "envs", "agents", "dyndnn")
-COMMAND = ("__init__", "_cargo", "_cli", "_flight", "_remote", "_telemetry", "deploy_policy")
+COMMAND = ("__init__", "_cargo", "_cli", "_flight", "_lines", "_remote", "_telemetry", "deploy_policy")
 FILES = Path("flight")  # below the folder, which is where the flight runs
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from agents.policy import Policy
 from agents.runtime import control
-from agents.supervisor import FIRST_S, SLACK_S, START_S, Supervisor, takes, tell
+from agents.supervisor import FIRST_S, SLACK_S, START_S, Supervisor, tell
 from agents.watch import Fault, Pilot, Shadow, Watch
 from envs.scenario import Scenario
 from experiments._cli import INTERRUPT_STATUS
+from experiments._lines import Lines, say
 from experiments._telemetry import FlightLog
 from hw.errors import BoardError, PowerbandError
 from hw.real.board import LinuxBoard
@@ -50,7 +49,7 @@ class Flight:
         )
         self._supervisor: Supervisor | None = None
         self._begun = self._doubted = False
-        self._terminal, self._rest = _terminal(), b""  # of a line that the terminal took in part
+        self._lines = Lines()
         self._told = [title, *self._found()]  # found before the governors are ours
         self._intervals = self._frames = self._missed = 0
         self._t_s = 0.0
@@ -88,7 +87,8 @@ class Flight:
                 self._land()
             except PowerbandError as error:
                 raise PowerbandError("; ".join(part for part in (reason, str(error)) if part)) from None
-        say(self._rest.decode() + self.summary())
+        self._lines.close()
+        say(self.summary())
         where = "" if self._file is None else f"telemetry of {self._file.rows} intervals in {self._file.path}"
         if reason:
             tell(self._root, "; ".join(part for part in (reason, where) if part))
@@ -108,8 +108,6 @@ class Flight:
         finally:
             if self._file is not None:
                 self._file.close()
-            if self._terminal is not None:
-                os.close(self._terminal)
 
     def _beat(self) -> None:
         promise_s = self._spec.interval_s + SLACK_S if self._begun else FIRST_S
@@ -130,26 +128,13 @@ class Flight:
         self._tell(f"after {self._intervals} intervals: {reason}; {self._fallback_name} takes over")
 
     def _say(self, text: str) -> None:
-        """In flight: what nobody reads now is dropped, or a supervisor takes the wait for a hang; telemetry has it."""
-        if self._supervisor is None or (self._terminal is None and takes(sys.stdout)):
+        if self._supervisor is None:
             say(text)
-        elif self._terminal is not None:
-            line = f"{text}\n".encode()
-            self._rest = self._offer(self._rest) if self._rest else b""
-            if not self._rest:
-                left = self._offer(line)
-                self._rest = left if len(left) < len(line) else b""
-
-    def _offer(self, data: bytes) -> bytes:
-        """What the terminal does not take now; it calls itself writable also where it takes less than a line."""
-        assert self._terminal is not None
-        try:
-            return data[os.write(self._terminal, data) :]
-        except OSError:
-            return data
+        else:
+            self._lines.say(text)
 
     def _tell(self, text: str) -> None:
-        """In flight, as `_say`; the machine's log has it."""
+        """As `_say`, on standard error; the machine's log has it."""
         tell(self._root, text, wait=self._supervisor is None)
 
     def _hear(self, k: int, demand: Demand, telemetry: Telemetry) -> None:
@@ -211,20 +196,6 @@ def found(record: Mapping[str, Any]) -> str:
     meter = record["meter"]
     told = f"no meter{meter.removeprefix('none')}" if meter.startswith("none") else f"meter: {meter}"
     return "; ".join((f"found kernel {record['kernel']}", *clocks, told))
-
-
-def _terminal() -> int | None:
-    """The terminal on standard output, opened once more so that writing to it never waits; None where it is none."""
-    try:
-        name = os.ttyname(sys.stdout.fileno())
-        return os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
-
-
-def say(text: str) -> None:
-    """Print it at once: a pipe shows each interval as it ends."""
-    print(text, flush=True)
 
 
 def _knobs(knobs: Knobs, spec: BoardSpec) -> str:

@@ -15,7 +15,8 @@ from agents.watch import Shadow, hot_limit_c
 from envs.families import scenario_set
 from envs.scenario import Scenario, load_scenario
 from experiments._cli import main_guard
-from experiments._flight import Flight, say
+from experiments._flight import Flight
+from experiments._lines import say
 from experiments._remote import RESTORE, Remote
 from experiments._telemetry import FlightLog
 from hw.boardmodel import BoardModel
