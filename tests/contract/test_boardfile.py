@@ -284,3 +284,11 @@ def test_what_is_no_board_file_at_all(tmp_path: Path) -> None:
     assert "folder.toml: cannot be read: Is a directory" in refused(folder)
     assert f"unknown board '{tmp_path}'; known: " in refused(tmp_path)
     assert "unknown board 'xu9'; known: " in refused("xu9")
+
+
+def test_a_checksum_is_of_the_physics_and_of_no_path(tmp_path: Path) -> None:
+    one, other, hotter = tmp_path / "one.toml", tmp_path / "other.toml", tmp_path / "hotter.toml"
+    models = [load_board(changed(one, "", "")), load_board(changed(other, "", "# the same\n"))]
+    assert models[0].checksum == models[1].checksum
+    found = load_board(changed(hotter, "trip_c = 85.0", "trip_c = 84.0"))
+    assert found.spec.hash == models[0].spec.hash and found.checksum != models[0].checksum

@@ -80,6 +80,9 @@ def test_reads_rows_in_force(tmp_path: Path) -> None:
     assert s.demand(0).energy_budget_j == 0.05
     with pytest.raises(ValueError):
         s.load[0, 0] = 1.0
+    other = load_scenario(write(tmp_path / "day2.csv", GOOD[0], GOOD[1].replace(",4,1,", ",4,0.9,"), GOOD[2]), SPEC)
+    again = load_scenario(write(tmp_path / "day3.csv", *GOOD), SPEC)
+    assert s.checksum == again.checksum != other.checksum
 
 
 def test_change_at_an_inexact_time(tmp_path: Path) -> None:

@@ -346,3 +346,10 @@ def test_a_run_is_never_overwritten(trained: tuple[Path, Done]) -> None:
     for script in ("train_agent.py", "compare.py"):
         refused(run(folder, script, "--board", "xu3", "--out", folder), "already holds a run")
     assert (folder / "run.json").read_bytes() == before
+
+
+def test_a_record_that_is_no_text_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/run.json").write_bytes(b"\xff\xfe{}")
+    done = run_inside(tmp_path, "compare.py", "--board", "xu3", "--controllers", "ladder", "--out", "out")
+    refused(done, "already holds a run of another program")
