@@ -8,6 +8,7 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import pickletools
 import tarfile
@@ -138,8 +139,10 @@ def _fetch(url: str, on_progress: Callable[[int, int], None] | None) -> bytes:
                 done += len(part)
                 if on_progress is not None:
                     on_progress(done, max(total, done))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(error, http.client.HTTPException):  # some hold what was sent, in lines
+            reason = f"the answer is cut short or not HTTP: {error!r:.100}"
         want = f"fetch it by hand and name its folder {CIFAR10_FOLDER} with --data-dir"
         raise NetworkError.at(url, f"cannot be fetched: {reason}", want=want) from None
     return b"".join(parts)
