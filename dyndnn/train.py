@@ -14,7 +14,7 @@ from dyndnn.augment import Batches
 from dyndnn.checkpoint import CHECKPOINT, Checkpoint, fill, load_checkpoint
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
-from dyndnn.files import make_folder
+from dyndnn.files import is_file, make_folder
 from dyndnn.ladder import LADDER_FILE
 from dyndnn.loop import Progress, Run
 from dyndnn.machine import pick_device
@@ -60,11 +60,11 @@ def check_run(config: TrainConfig, out: str | Path, *, resume: bool) -> None:
             raise NetworkError.at("teacher", f"knows {theirs}", value=config.teacher, want=own)
     stages(config, network)
     if not resume:
-        if any((folder / name).exists() for name in (CHECKPOINT, TRAINING, LADDER_FILE, f"{RANKING}/{CHECKPOINT}")):
+        if any(is_file(folder / name) for name in (CHECKPOINT, TRAINING, LADDER_FILE, f"{RANKING}/{CHECKPOINT}")):
             raise NetworkError.at(folder, "already holds a run", want="name a new folder, or go on with --resume")
-    elif (folder / CHECKPOINT).exists():
+    elif is_file(folder / CHECKPOINT):
         _check_same(config, load_checkpoint(folder), folder)
-    elif (folder / TRAINING).exists():  # stopped in its first epoch, or in its ranking
+    elif is_file(folder / TRAINING):  # stopped in its first epoch, or in its ranking
         theirs, record = begun(folder)
         if record.get("curve") != []:
             raise NetworkError.at(folder / CHECKPOINT, "no such file", want="the run cannot go on without it")
@@ -99,7 +99,7 @@ def train(
     make_folder(folder)
     if config.holdout:
         data = data.held_out(config.holdout)
-    found = load_checkpoint(folder) if (folder / CHECKPOINT).exists() else None
+    found = load_checkpoint(folder) if is_file(folder / CHECKPOINT) else None
     record: dict[str, Any] = {"seconds": 0.0, "stage": 0, "epoch": 0, "finished": False, "curve": []}
     record |= note or {}
     if found is None:

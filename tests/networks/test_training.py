@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dyndnn.checkpoint import CHECKPOINT, Checkpoint, load_net, save_checkpoint
 from dyndnn.costs import macs
 from dyndnn.data import Dataset, load_data
 from dyndnn.errors import NetworkError
+from dyndnn.events import add_events, begin_events
 from dyndnn.nets import DynamicNet
 from dyndnn.recipes import RECIPES, default_config, recipe
 from dyndnn.record import begun, recorded_network
@@ -136,8 +139,25 @@ def test_the_record_says_it_all(digits: Dataset, tmp_path: Path) -> None:
     ]
     assert record["curve"][-1]["test_accuracy"].keys() == {"1", "2", "3", "4"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.npz", "tb", "training.json"]
-    events = list((tmp_path / "tb").iterdir())
-    assert len(events) == 1 and events[0].stat().st_size > 500
+    assert len(list((tmp_path / "tb").iterdir())) == 1
+    shown = EventAccumulator(str(tmp_path / "tb")).Reload()
+    for tag, figure in (("train/loss", "loss"), ("train/accuracy", "train_accuracy")):
+        told = {event.step: event.value for event in shown.Scalars(tag)}
+        assert told == pytest.approx({n: row[figure] for n, row in enumerate(record["curve"], 1)})
+    assert shown.Scalars("test accuracy/rung 4")[-1].value == pytest.approx(record["rungs"][3]["accuracy"])
+
+
+def test_events_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    """A full disk, say: the largest file that this process may write is one of no bytes."""
+    path = begin_events(tmp_path, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        for write in (lambda: begin_events(tmp_path, 1), lambda: add_events(path, 1, {"train/loss": 1.0})):
+            with pytest.raises(NetworkError, match=r"events\.out.*: cannot be written: File too large"):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_it_learns(tmp_path: Path) -> None:
