@@ -65,10 +65,10 @@ def check_run(config: TrainConfig, out: str | Path, *, resume: bool) -> None:
     elif is_file(folder / CHECKPOINT):
         _check_same(config, load_checkpoint(folder), folder)
     elif is_file(folder / TRAINING):  # stopped in its first epoch, or in its ranking
-        theirs, record = begun(folder)
+        earlier, record = begun(folder)
         if record.get("curve") != []:
             raise NetworkError.at(folder / CHECKPOINT, "no such file", want="the run cannot go on without it")
-        _check_config(config, theirs, folder)
+        _check_config(config, earlier, folder)
 
 
 def train(
