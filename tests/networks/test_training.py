@@ -22,7 +22,7 @@ from dyndnn.data import Dataset, load_data
 from dyndnn.errors import NetworkError
 from dyndnn.events import add_events, begin_events
 from dyndnn.nets import DynamicNet
-from dyndnn.recipes import RECIPES, default_config, recipe
+from dyndnn.recipes import default_config, recipe
 from dyndnn.record import begun, recorded_network
 from dyndnn.schemes import plan_epoch, stages
 from dyndnn.train import Progress, check_run, train
@@ -294,26 +294,6 @@ def test_the_sandwich_has_both_ends() -> None:
     plan = plan_epoch(c, stage, 0, 50)
     assert {rungs[:2] for rungs in plan} == {(3, 0)} and {rungs[2:] for rungs in plan} == {(1,), (2,)}
     assert {len(r) for r in plan_epoch(replace(c, sandwich=64), stage, 0, 9)} == {4}
-
-
-def test_recipes() -> None:
-    assert {
-        "alexnet-group",
-        "alexnet-paper",
-        "alexnet-nested",
-        "alexnet-slimmable",
-        "resnet20-uniform",
-    } <= RECIPES.keys()
-    for name in RECIPES:
-        c = recipe(name, batch=32)
-        assert c.batch == 32 and stages(c, c.network())
-    for net in ("alexnet", "resnet20"):
-        for connectivity in (None, "group", "nested", "slimmable"):
-            for data in ("cifar10", "digits"):
-                c = default_config(data, net, connectivity)
-                assert c.data == data and c.net == net and connectivity in (None, c.connectivity)
-                assert c.network().family == net
-    assert stages(c := default_config(net="resnet20", shares=(0.5, 1.0)), c.network()), "no turns for rungs it lacks"
 
 
 @pytest.mark.parametrize(
