@@ -50,7 +50,7 @@ class RungInfo:
     confidence: float  # total softmax confidence of the correct class over the test set; the full net's is 1
     macs: int  # multiply-accumulates per frame
     bytes: int  # weights, float32
-    activation_bytes: int  # written by all layers, float32
+    activation_bytes: int  # written by convolutions, the last average and the classifier, float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,9 @@ def test_weights_of_later_rungs_wait_for_their_turn_undecayed(digits: Dataset, t
     assert not torch.equal(now[name][:first, :first], fresh[name][:first, :first])
     features = rungs[0][2]
     assert torch.equal(now["heads.0.weight"][:, features:], fresh["heads.0.weight"][:, features:])
+    run(replace(c, weight_decay=0.0), digits, tmp_path / "undecayed", on_progress=stop_at("rung 2", 1))
+    undecayed = load_net(tmp_path / "undecayed").state_dict()
+    assert now[name][:first, :first].norm() < 0.9 * undecayed[name][:first, :first].norm()
 
 
 @pytest.mark.parametrize(
