@@ -121,6 +121,13 @@ def test_kernels_and_classifiers_decay_and_nothing_else(momentum: float) -> None
     assert {(g["momentum"], g["nesterov"]) for g in optimiser.param_groups} == {(momentum, momentum > 0)}
 
 
+def test_multi_path_costs_what_the_documentation_says() -> None:
+    single = recipe("resnet20-uniform")
+    several = recipe("resnet20-uniform", scheme="multi_path")
+    costs = [[s.cost * s.epochs / 1e9 for s in stages(c, c.network())] for c in (single, several)]
+    assert costs[0] == pytest.approx([12.3], abs=0.05) and costs[1] == pytest.approx([5.2, 7.5, 11.3, 16.7], abs=0.05)
+
+
 def log_softmax(logits: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
     found = logits.detach().double().numpy()
     shares: np.ndarray[Any, np.dtype[np.float64]] = found - np.log(np.exp(found).sum(1, keepdims=True))
