@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dyndnn.errors import NetworkError
-from dyndnn.files import atomic_write, read_bytes
+from dyndnn.files import atomic_write, is_file, read_bytes
 from dyndnn.netconfig import NetConfig
 from dyndnn.nets import DynamicNet
 
@@ -61,7 +61,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a run's checkpoint; NetworkError in one line where it is missing, damaged or of another version."""
     path = Path(folder) / CHECKPOINT
-    if not path.is_file():
+    if not is_file(path):
         raise NetworkError.at(path, "no such file", want="a run folder of train_dnn.py")
     try:
         with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as archive:

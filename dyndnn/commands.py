@@ -19,13 +19,13 @@ class Commands:
     """Lines, and the bytes that follow some of them, as they come on standard input."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def line(self, timeout_s: float | None) -> str | None:
         """The next line, or None where none came in time (None: wait for it); Over at the end."""
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
-            self._buffer = self._buffer[:MAX_LINE]  # no command is longer: what is left of it will be refused
+            del self._buffer[MAX_LINE:]  # no command is longer: what is left of it will be refused
             left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
             if not select.select([0], [], [], left_s)[0]:
                 return None
@@ -33,8 +33,9 @@ class Commands:
                 if not self._buffer:
                     raise Over
                 self._buffer += b"\n"  # the last line may lack its end
-        text, _, self._buffer = self._buffer.partition(b"\n")
-        line = text.decode("utf-8", "replace").strip()
+        end = self._buffer.index(b"\n")
+        line = self._buffer[:end].decode("utf-8", "replace").strip()
+        del self._buffer[: end + 1]
         if line == "quit":
             raise Over
         return line
@@ -43,10 +44,12 @@ class Commands:
         """The next `size` bytes; NetworkError where there are no more so many."""
         while len(self._buffer) < size:
             if not self._read():
-                found, self._buffer = len(self._buffer), b""
+                found = len(self._buffer)
+                self._buffer.clear()
                 want = f"{size}, as its line says"
                 raise NetworkError.at("standard input", f"ended after {found} bytes of a frame", want=want)
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return data
 
     def _read(self) -> bool:

@@ -26,7 +26,7 @@ def weight_count(config: NetConfig, rung: int) -> int:
 
 
 def activation_bytes(config: NetConfig, rung: int) -> int:
-    """Bytes that the convolutions and the classifier of a rung write per frame, in single precision."""
+    """Bytes that the convolutions, the last average and the classifier of a rung write per frame, as float32."""
     written = sum(config.widths[rung][c.target] * c.height * c.width for c in convolutions(config))
     return FLOAT_BYTES * (written + config.features[rung] + config.classes)
 

@@ -8,6 +8,7 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import pickletools
 import tarfile
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyndnn.errors import NetworkError
-from dyndnn.files import atomic_write, make_folder, md5, read_bytes
+from dyndnn.files import atomic_write, is_file, is_folder, make_folder, md5, read_bytes
 
 DataName = Literal["cifar10", "digits"]
 
@@ -104,7 +105,7 @@ def load_data(name: str, folder: str | Path | None = None) -> Dataset:
 def cifar10_folder(folder: str | Path) -> Path:
     """The canonical folder, given it or the folder that it lies in."""
     inner = Path(folder) / CIFAR10_FOLDER
-    return inner if inner.is_dir() else Path(folder)
+    return inner if is_folder(inner) else Path(folder)
 
 
 def download_cifar10(folder: str | Path, on_progress: Callable[[int, int], None] | None = None) -> Path:
@@ -114,7 +115,7 @@ def download_cifar10(folder: str | Path, on_progress: Callable[[int, int], None]
     is not the published one; then no file is left behind.
     """
     target = make_folder(Path(folder) if Path(folder).name == CIFAR10_FOLDER else Path(folder) / CIFAR10_FOLDER)
-    if all((target / name).is_file() and md5(target / name) == sum_ for name, sum_ in CIFAR10_MD5.items()):
+    if all(is_file(target / name) and md5(target / name) == sum_ for name, sum_ in CIFAR10_MD5.items()):
         return target
     data = _fetch(CIFAR10_URL, on_progress)
     _check_md5(CIFAR10_URL, data, CIFAR10_ARCHIVE_MD5)
@@ -138,8 +139,10 @@ def _fetch(url: str, on_progress: Callable[[int, int], None] | None) -> bytes:
                 done += len(part)
                 if on_progress is not None:
                     on_progress(done, max(total, done))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(error, http.client.HTTPException):  # some hold what was sent, in lines
+            reason = f"the answer is cut short or not HTTP: {error!r:.100}"
         want = f"fetch it by hand and name its folder {CIFAR10_FOLDER} with --data-dir"
         raise NetworkError.at(url, f"cannot be fetched: {reason}", want=want) from None
     return b"".join(parts)
@@ -155,7 +158,7 @@ def _cifar10(folder: Path) -> Dataset:
     batches = {}
     for name, published in CIFAR10_MD5.items():
         path = folder / name
-        if not path.is_file():
+        if not is_file(path):
             want = f"--data-dir names the canonical folder {CIFAR10_FOLDER}, --download fetches it"
             raise NetworkError.at(path, "no such file", want=want)
         data = read_bytes(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def atomic_write(path: str | Path, data: bytes) -> None:
         temporary.replace(target)
         temporary = None
     except OSError as error:
-        raise _unwritable(target, error) from None
+        raise unwritable(target, error) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -47,9 +48,29 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise NetworkError.at(path, f"cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     except ValueError as error:  # a zero byte in its name
         raise NetworkError.at(repr(str(path)), f"cannot be read: {error}") from None
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file of this name; NetworkError where that cannot be seen, for lack of permission say."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is a folder of this name; NetworkError where that cannot be seen."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: str | Path) -> int:
+    """What Python's own questions ask; some versions let an OSError out, others take it for a no."""
+    try:
+        return Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a zero byte in its name
+        return 0
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def make_folder(path: str | Path) -> Path:
@@ -58,7 +79,7 @@ def make_folder(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     return folder
 
 
@@ -77,9 +98,15 @@ def _digest(path: str | Path, kind: str) -> str:
         with Path(path).open("rb") as stream:
             return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise NetworkError.at(path, f"cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
 
 
-def _unwritable(path: Path, error: OSError) -> NetworkError:
+def unreadable(path: str | Path, error: OSError) -> NetworkError:
+    """What to raise where something cannot be read."""
+    return NetworkError.at(path, f"cannot be read: {error.strerror or error}")
+
+
+def unwritable(path: str | Path, error: OSError) -> NetworkError:
+    """What to raise where something cannot be written."""
     want = "name a place you may write to"
     return NetworkError.at(path, f"cannot be written: {error.strerror or error}", want=want)

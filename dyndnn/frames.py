@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyndnn.errors import NetworkError
-from dyndnn.files import read_bytes
+from dyndnn.files import is_file, is_folder, read_bytes, unreadable
 
 STACKS = (".npy", ".npz")
 IMAGES = (".npy", ".pgm", ".ppm")
@@ -34,6 +34,7 @@ LABELS_FILE = "labels.csv"
 MAX_BYTES = 2**31  # of all frames of a stack, unpacked: boards are small
 
 Frame = NDArray[Any]
+_CLOSED = (FileNotFoundError, IsADirectoryError, PermissionError)
 # what numpy and zipfile raise on damaged input
 _DAMAGE = (ValueError, EOFError, OSError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, SyntaxError, TypeError)
 
@@ -57,9 +58,9 @@ def open_frames(path: str | Path) -> Source:
         NetworkError: there is no such thing, it holds no frames, or a stack or the labels cannot be read.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_folder(path):
         return _folder(path)
-    if not path.is_file():
+    if not is_file(path):
         raise NetworkError.at(path, "no such file or folder", want=f"frames are {', '.join((*IMAGES, '.npz'))}")
     if path.suffix.lower() not in STACKS:
         return Source([str(path)], [None], lambda _: read_frame(path))
@@ -86,10 +87,14 @@ def raw_frame(data: bytes, shape: tuple[int, int, int]) -> Frame:
 
 
 def _folder(path: Path) -> Source:
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.is_file())
+    try:
+        entries = sorted(path.iterdir())
+    except OSError as error:
+        raise unreadable(path, error) from None
+    files = [p for p in entries if p.suffix.lower() in IMAGES and is_file(p)]
     if not files:
         raise NetworkError.at(path, "holds no frames", want=f"files of {', '.join(IMAGES)}")
-    labels = _read_labels(path / LABELS_FILE) if (path / LABELS_FILE).exists() else {}
+    labels = _read_labels(path / LABELS_FILE) if path / LABELS_FILE in entries else {}
     strange = sorted(labels.keys() - {p.name for p in files})
     if strange:
         raise NetworkError.at(path / LABELS_FILE, "labels a file that is not there", value=strange[0])
@@ -117,6 +122,8 @@ def _array(path: Path) -> NDArray[Any]:
     """A `.npy` array; its file is mapped first, so that a header cannot claim more than there is."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _CLOSED as error:
+        raise unreadable(path, error) from None
     except _DAMAGE:
         raise NetworkError.at(path, "is not a .npy array of numbers, or damaged") from None
     return np.array(found)
@@ -138,6 +145,8 @@ def _read_stack(path: Path) -> tuple[NDArray[Any], list[int | None]]:
                 frames, labels = arrays["frames"], arrays.get("labels")
         except NetworkError:
             raise
+        except _CLOSED as error:
+            raise unreadable(path, error) from None
         except _DAMAGE:
             raise NetworkError.at(path, "is not a stack of frames, or damaged", want="an .npz with frames") from None
     if frames.ndim != 4 or not len(frames):

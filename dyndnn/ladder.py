@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dyndnn.errors import NetworkError
-from dyndnn.files import atomic_write_text, read_bytes, sha256
+from dyndnn.files import atomic_write_text, is_file, is_folder, read_bytes, sha256
 from dyndnn.values import MAX_SHOWN, whole
 
 LADDER_FILE = "ladder.json"
@@ -50,7 +50,7 @@ class RungInfo:
     confidence: float  # total softmax confidence of the correct class over the test set; the full net's is 1
     macs: int  # multiply-accumulates per frame
     bytes: int  # weights, float32
-    activation_bytes: int  # written by all layers, float32
+    activation_bytes: int  # written by convolutions, the last average and the classifier, float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +76,9 @@ class Ladder:
 def ladder_folder(name: str | Path) -> Path:
     """The folder of a ladder: a path, or a name of the zoo; NetworkError naming what there is."""
     for folder in (Path(name), ZOO / name):
-        if (folder / LADDER_FILE).is_file():
+        if is_file(folder / LADDER_FILE):
             return folder
-    if Path(name).is_dir():
+    if is_folder(name):
         raise NetworkError.at(name, f"holds no {LADDER_FILE}", want="a folder that dyndnn.export wrote")
     shipped = ", ".join(sorted(p.parent.name for p in ZOO.glob(f"*/{LADDER_FILE}"))) or "nothing yet"
     raise NetworkError.at(name, "no such ladder", want=f"a folder with {LADDER_FILE}; the zoo has {shipped}")

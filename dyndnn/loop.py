@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from dyndnn.augment import Augment, Batches
 from dyndnn.checkpoint import CHECKPOINT, Checkpoint, check_state, load_net, save_checkpoint
 from dyndnn.costs import macs, weight_count
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
-from dyndnn.files import make_folder
+from dyndnn.events import add_events, begin_events
 from dyndnn.machine import describe, has_bfloat16, versions
 from dyndnn.nets import DynamicNet
 from dyndnn.optimiser import remembered, remind, set_rate, stage_optimiser
@@ -105,11 +104,10 @@ class Run:
         }
         self.spent_s = float(record["seconds"])
         self.started_s = time.monotonic()
-        self.writer = SummaryWriter(str(make_folder(folder / TENSORBOARD)), purge_step=len(record["curve"]) + 1)
+        self.events = begin_events(folder / TENSORBOARD, len(record["curve"]) + 1)
 
     def close(self) -> None:
-        """Let go of the event file and of threads."""
-        self.writer.close()
+        """Let go of threads."""
         self.parts.close()
 
     def fit(self, found: Checkpoint | None) -> None:
@@ -276,12 +274,9 @@ class Run:
         self.on_progress(told)
 
     def _log(self, row: dict[str, Any]) -> None:
-        number = len(self.record["curve"])
-        self.writer.add_scalar("train/loss", row["loss"], number)
-        self.writer.add_scalar("train/accuracy", row["train_accuracy"], number)
-        for rung, accuracy in row.get("test_accuracy", {}).items():
-            self.writer.add_scalar(f"test accuracy/rung {rung}", accuracy, number)
-        self.writer.flush()
+        scalars = {"train/loss": row["loss"], "train/accuracy": row["train_accuracy"]}
+        tested = {f"test accuracy/rung {rung}": found for rung, found in row.get("test_accuracy", {}).items()}
+        add_events(self.events, len(self.record["curve"]), scalars | tested)
 
     def _save(self) -> None:
         self.record["seconds"] = round(self.spent_s + time.monotonic() - self.started_s, 2)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from dyndnn.errors import NetworkError
-from dyndnn.train_config import Scheme, TrainConfig
+from dyndnn.train_config import STAGED, Scheme, TrainConfig
 
 # `docs/NETWORKS.md` says why, and which ship
 _RESNET20: dict[str, Any] = {
@@ -51,10 +51,13 @@ _SCHEMES: dict[str, Scheme] = {"group": "incremental", "nested": "incremental", 
 
 
 def recipe(name: str, **changes: Any) -> TrainConfig:
-    """A recipe of the zoo, with `changes`; NetworkError where there is none of that name."""
+    """A recipe of the zoo, with `changes`; see `default_config` for counts that they do not leave room for.
+
+    Raises NetworkError where there is none of that name.
+    """
     if name not in RECIPES:
         raise NetworkError.at("recipe", "unknown", value=name, want=f"one of {', '.join(RECIPES)}")
-    return replace(TrainConfig(), **RECIPES[name] | changes)
+    return _with(RECIPES[name], changes)
 
 
 def default_config(
@@ -66,6 +69,8 @@ def default_config(
 ) -> TrainConfig:
     """The recipe nearest to a choice of network, with `changes`; None: what suits the other choices.
 
+    Where the recipe's epochs are of more or fewer stages than the scheme has, the last group's serve for all; turns of
+    more or fewer rungs are left out.
     Raises NetworkError on an unknown name.
     """
     connectivity = connectivity or ("slimmable" if net == "resnet20" else "group")
@@ -74,7 +79,17 @@ def default_config(
     if data == "digits":
         small = {k: v for k, v in RECIPES["digits"].items() if k != "channels" or net == "alexnet"}
         start = {k: v for k, v in start.items() if k in ("channels", "scheme")} | small
-    if "shares" in changes:  # turns are of as many rungs as the recipe has
-        start = {k: v for k, v in start.items() if k != "turns"}
     own = start.get("scheme") or _SCHEMES.get(connectivity, "incremental")
-    return replace(TrainConfig(), **start | changes | {"scheme": scheme or own})
+    return _with(start, changes | {"scheme": scheme or own})
+
+
+def _with(start: dict[str, Any], changes: dict[str, Any]) -> TrainConfig:
+    """A recipe with changes; what it counts per stage or rung gives way where nobody named it."""
+    both = start | changes
+    rungs = len(both.get("shares", TrainConfig.shares))
+    stages = rungs if both.get("scheme", TrainConfig.scheme) in STAGED else 1
+    if "epochs" not in changes and len(both.get("epochs", ())) not in (1, stages):
+        both["epochs"] = both.get("epochs", TrainConfig.epochs)[-1:]
+    if "turns" not in changes and len(both.get("turns", ())) != rungs:
+        both["turns"] = ()
+    return replace(TrainConfig(), **both)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dyndnn.errors import NetworkError
-from dyndnn.files import atomic_write_text, read_bytes
+from dyndnn.files import atomic_write_text, is_file, read_bytes
 from dyndnn.ladder import ZOO
 from dyndnn.netconfig import NetConfig
 from dyndnn.train_config import TrainConfig
@@ -34,9 +34,9 @@ def read_record(folder: str | Path) -> tuple[NetConfig, dict[str, Any]]:
     """
     shipped = ZOO / folder / TRAINING
     path = Path(folder) / TRAINING
-    if shipped.is_file() and not path.is_file():
+    if not is_file(path) and is_file(shipped):
         path = shipped
-    if not path.is_file():
+    if not is_file(path):
         raise NetworkError.at(path, "no such file", want="a run folder of train_dnn.py, or a ladder")
     record = _read(path)
     if "network" not in record:
@@ -50,7 +50,7 @@ def begun(folder: str | Path) -> tuple[TrainConfig, dict[str, Any]]:
     Raises NetworkError where there is none, or its record is damaged.
     """
     path = Path(folder) / TRAINING
-    if not path.is_file():
+    if not is_file(path):
         raise NetworkError.at(folder, "holds no run to go on with", want="a run is begun without --resume")
     record = _read(path)
     return TrainConfig.from_json(record.get("config"), f"{path}, config"), record

@@ -23,7 +23,7 @@ from dyndnn.costs import macs
 from dyndnn.errors import NetworkError
 from dyndnn.netconfig import NetConfig, convolutions
 from dyndnn.nets import DynamicNet, SlimmableConv
-from dyndnn.train_config import TrainConfig
+from dyndnn.train_config import STAGED, TrainConfig
 
 BACKWARD = 3  # a training step costs about three forward passes
 # What a convolution's batch norm, ReLU and calls take per image, in multiply-accumulates that take as long. Measured:
@@ -45,7 +45,7 @@ class Stage:
 
 def stages(config: TrainConfig, network: NetConfig) -> list[Stage]:
     """The stages of a scheme; NetworkError where the counts of epochs do not suit them."""
-    count = network.rungs if config.scheme in ("incremental", "multi_path") else 1
+    count = network.rungs if config.scheme in STAGED else 1
     if len(config.epochs) not in (1, count):
         want = f"1 or {count} counts" if count > 1 else "1 count"
         raise NetworkError.at("epochs", f"do not suit {config.scheme}", value=config.epochs, want=want)
@@ -93,7 +93,7 @@ def _group_cost(config: TrainConfig, network: NetConfig, k: int) -> float:
 
 def parameters(net: DynamicNet, config: TrainConfig, stage: Stage) -> list[nn.Parameter]:
     """What the optimiser of a stage sees: the new group alone, or everything."""
-    if config.scheme in ("incremental", "multi_path"):
+    if config.scheme in STAGED:
         return net.group_parameters(stage.rungs[0])
     return list(net.parameters())
 

@@ -19,7 +19,7 @@ Standard input, where `--frames` is not given, or `--commands` is: a line each,
 
 each answered by a line that repeats the command or holds an "error". Its end ends the worker. A bad frame or command
 costs one line with "error"; the exit status is 0, or 2 where anything was refused. `rate`, `hold` (no frames arrive)
-and `batch` are of the frames of `--frames`.
+and `batch` are of the frames of `--frames`, and refused without it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def _run(args: argparse.Namespace) -> Worker:
         powersave(args.powersave)
     words = ["--ladder", str(folder.absolute()), "--frames", str(Path(args.frames or "").absolute())]
     crew = Crew([*words, *(["--half"] if args.half else []), *(["--lean"] if args.lean else [])])
-    worker = Worker(folder, settings, _emit, crew=crew, threads=cores, half=args.half, lean=args.lean)
+    options = {"threads": cores, "half": args.half, "lean": args.lean}
+    worker = Worker(folder, settings, _emit, crew=crew, source=source is not None, **options)
     try:
         worker.ready()
         if source is None:

@@ -150,7 +150,7 @@ print(resident() - before)
 
 def resident_bytes(directory: str | Path) -> int:
     """By how much a fresh process grows when it loads the model; ncnn keeps weights laid out for speed, so more."""
-    files = [str(Path(directory) / name) for name in (PARAM_FILE, BIN_FILE)]
+    files = [str(Path(directory).absolute() / name) for name in (PARAM_FILE, BIN_FILE)]
     done = subprocess.run(
         [sys.executable, "-c", _RESIDENT, *files], cwd=Path(__file__).parents[1], capture_output=True, text=True
     )

@@ -14,12 +14,13 @@ from dyndnn.augment import Batches
 from dyndnn.checkpoint import CHECKPOINT, Checkpoint, fill, load_checkpoint
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
-from dyndnn.files import make_folder
+from dyndnn.files import is_file, make_folder
+from dyndnn.ladder import LADDER_FILE
 from dyndnn.loop import Progress, Run
 from dyndnn.machine import pick_device
 from dyndnn.netconfig import NetConfig, alone
 from dyndnn.nets import DynamicNet
-from dyndnn.record import recorded_network, write_record
+from dyndnn.record import TRAINING, begun, recorded_network, write_record
 from dyndnn.schemes import stages
 from dyndnn.train_config import TrainConfig
 from dyndnn.widths import Scores, channel_scores, ranked_widths, sort_channels, spread
@@ -44,7 +45,7 @@ class Trained:
 def check_run(config: TrainConfig, out: str | Path, *, resume: bool) -> None:
     """NetworkError where the config cannot be trained, or not into `out`; writes nothing.
 
-    `out` may hold no run, or, with `resume`, one of the same config.
+    `out` may hold no run and no ladder, or, with `resume`, a run of the same config.
     """
     folder = Path(out)
     network = _network(config)
@@ -58,11 +59,16 @@ def check_run(config: TrainConfig, out: str | Path, *, resume: bool) -> None:
         if theirs != own:
             raise NetworkError.at("teacher", f"knows {theirs}", value=config.teacher, want=own)
     stages(config, network)
-    if not (folder / CHECKPOINT).exists():
-        return
     if not resume:
-        raise NetworkError.at(folder, "already holds a run", want="name a new folder, or go on with --resume")
-    _check_same(config, load_checkpoint(folder), folder)
+        if any(is_file(folder / name) for name in (CHECKPOINT, TRAINING, LADDER_FILE, f"{RANKING}/{CHECKPOINT}")):
+            raise NetworkError.at(folder, "already holds a run", want="name a new folder, or go on with --resume")
+    elif is_file(folder / CHECKPOINT):
+        _check_same(config, load_checkpoint(folder), folder)
+    elif is_file(folder / TRAINING):  # stopped in its first epoch, or in its ranking
+        earlier, record = begun(folder)
+        if record.get("curve") != []:
+            raise NetworkError.at(folder / CHECKPOINT, "no such file", want="the run cannot go on without it")
+        _check_config(config, earlier, folder)
 
 
 def train(
@@ -93,7 +99,7 @@ def train(
     make_folder(folder)
     if config.holdout:
         data = data.held_out(config.holdout)
-    found = load_checkpoint(folder) if (folder / CHECKPOINT).exists() else None
+    found = load_checkpoint(folder) if is_file(folder / CHECKPOINT) else None
     record: dict[str, Any] = {"seconds": 0.0, "stage": 0, "epoch": 0, "finished": False, "curve": []}
     record |= note or {}
     if found is None:
@@ -189,11 +195,7 @@ def _network(config: TrainConfig) -> NetConfig:
 def _check_same(config: TrainConfig, found: Checkpoint, folder: Path) -> None:
     """NetworkError where a checkpoint is of another config, or does not say where its run stands."""
     where = folder / CHECKPOINT
-    theirs = TrainConfig.from_json(found.record.get("config"), f"{where}, config")
-    for name, value in asdict(config).items():
-        if getattr(theirs, name) != value:
-            want = f"{getattr(theirs, name)!r}, with which the run began"
-            raise NetworkError.at(name, f"cannot change while {folder} is resumed", value=value, want=want)
+    _check_config(config, TrainConfig.from_json(found.record.get("config"), f"{where}, config"), folder)
     epochs = [stage.epochs for stage in stages(config, found.network)]
     record: dict[str, Any] = dict.fromkeys(("stage", "epoch", "finished", "seconds", "curve")) | found.record
     stage, epoch, finished, seconds = (record[name] for name in ("stage", "epoch", "finished", "seconds"))
@@ -205,3 +207,11 @@ def _check_same(config: TrainConfig, found: Checkpoint, folder: Path) -> None:
     timed = isinstance(seconds, int | float) and 0 <= seconds < math.inf
     if not (known and timed and isinstance(record["curve"], list)):
         raise NetworkError.at(where, "its record does not say where the run stands")
+
+
+def _check_config(config: TrainConfig, theirs: TrainConfig, folder: Path) -> None:
+    """NetworkError where the run in a folder began with another config."""
+    for name, value in asdict(config).items():
+        if getattr(theirs, name) != value:
+            want = f"{getattr(theirs, name)!r}, with which the run began"
+            raise NetworkError.at(name, f"cannot change while {folder} is resumed", value=value, want=want)

@@ -14,6 +14,7 @@ Scheme = Literal["incremental", "multi_path", "single_path", "joint", "alone"]
 Plan = Literal["uniform", "nonuniform"]
 Padding = Literal["zero", "reflect"]
 Draw = Literal["epoch", "batch"]
+STAGED: tuple[Scheme, ...] = ("incremental", "multi_path")  # have a stage per rung, the others one
 
 # What a data set's images allow: their shape, and whether left and right may be exchanged
 SHAPES: dict[str, tuple[int, int, int]] = {"cifar10": (3, 32, 32), "digits": (1, 8, 8)}

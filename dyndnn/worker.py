@@ -45,15 +45,24 @@ class Worker:
     """
 
     def __init__(
-        self, directory: str | Path, settings: Settings, emit: Emit, *, crew: Crew | None = None, **options: Any
+        self,
+        directory: str | Path,
+        settings: Settings,
+        emit: Emit,
+        *,
+        crew: Crew | None = None,
+        source: bool = True,
+        **options: Any,
     ) -> None:
         """Options are those of `Network.load`. `crew`: who helps with frames of several pictures.
 
+        `source`: whether there are frames that arrive by themselves; commands about them are refused where not.
         Where the settings say so, the network is on the GPU too, from the start.
         """
         self.settings = settings
         self.refused = 0
         self._directory, self._options, self._emit = directory, options, emit
+        self._source = source
         self._crew, self._threads = crew, int(options.get("threads", 1))
         self._frames = self._served = self._dropped = self._missed = self._labelled = self._right = 0
         self._latencies_s: deque[float] = deque(maxlen=KEPT_LATENCIES)
@@ -213,11 +222,16 @@ class Worker:
                 raise NetworkError.at("deadline", "anytime needs one", want="anytime off comes first")
             settings.deadline_s = None if value == "none" else number(word, value, 1e6)
         elif word == "rate":
-            settings.rate_hz = None if value == "none" else number(word, value, MAX_RATE_HZ)
+            rate_hz = None if value == "none" else number(word, value, MAX_RATE_HZ)
+            self._check_source(needed=rate_hz is not None)
+            settings.rate_hz = rate_hz
         elif word == "hold":
-            settings.hold = switch(word, value)
+            hold = switch(word, value)
+            self._check_source(needed=hold)
+            settings.hold = hold
         elif word == "batch":
             size = whole(word, value, MAX_BATCH)
+            self._check_source(needed=size > 1)
             if settings.anytime and size > 1:
                 raise NetworkError.at("batch", "anytime serves pictures one by one", want="anytime off comes first")
             self._change(batch=size)
@@ -237,6 +251,10 @@ class Worker:
         else:
             want = "rung, deadline, rate, hold, batch, anytime, gpu, threads, cpus, powersave, frame, raw or quit"
             raise NetworkError.at("command", "unknown", value=word, want=want)
+
+    def _check_source(self, *, needed: bool) -> None:
+        if needed and not self._source:
+            raise NetworkError.at("--frames", "is missing", want="rate, hold and batch need it")
 
     def _change(self, *, batch: int | None = None, gpu: bool | None = None, threads: int | None = None) -> None:
         """Change what the network is arranged by; where it cannot be arranged so, all stays as it was."""

@@ -1,4 +1,4 @@
-"""The numbers of docs/NETWORKS.md as Markdown: every ladder's rungs, and its speed in ratios of one run.
+"""Numbers on which docs/NETWORKS.md leans, as Markdown: every ladder's rungs, and its speed in ratios of one run.
 
 python experiments/network_table.py
 python experiments/network_table.py --ladders alexnet-paper runs/mine
@@ -80,7 +80,7 @@ class Speed:
 
 def main() -> int:
     """Run the command."""
-    args = parse(Args, "Measure ladders and print the tables of docs/NETWORKS.md.")
+    args = parse(Args, "Measure ladders and print a row per rung and a row per ladder, as Markdown.")
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory(prefix="powerband-table-") as work:

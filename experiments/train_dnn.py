@@ -81,6 +81,7 @@ def _defaults(words: list[str]) -> Config:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--recipe", "--out", "--data", "--net", "--connectivity", "--scheme"):
         first.add_argument(name)
+    first.add_argument("--shares", type=float, nargs="+")
     first.add_argument("--resume", action="store_true")
     try:
         said, _ = first.parse_known_args(words)
@@ -88,13 +89,14 @@ def _defaults(words: list[str]) -> Config:
         return Config(training=TrainConfig())  # a word is missing; the parser proper says which
     if said.resume and said.out:
         return Config(training=begun(said.out)[0])
-    if said.recipe:
-        return Config(training=recipe(said.recipe))
-    data, net = said.data or "cifar10", said.net or "alexnet"
+    names = ("data", "net", "connectivity", "scheme", "shares")
+    typed = {name: getattr(said, name) for name in names if getattr(said, name) is not None}
+    if "shares" in typed:
+        typed["shares"] = tuple(typed["shares"])
     try:
-        return Config(training=default_config(data, net, said.connectivity, said.scheme))
-    except NetworkError:
-        return Config(training=TrainConfig())  # an unknown name, or choices that do not go together
+        return Config(training=recipe(said.recipe, **typed) if said.recipe else default_config(**typed))
+    except NetworkError:  # an unknown name, or choices that do not go together
+        return Config(training=recipe(said.recipe) if said.recipe else TrainConfig())
 
 
 def _train(config: Config) -> int:

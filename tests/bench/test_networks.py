@@ -1,4 +1,4 @@
-"""`make bench`, networks: the tables of docs/NETWORKS.md for the papers' layout with random weights, and their ratios.
+"""`make bench`, networks: network_table.py's tables for the papers' layout with random weights, and their ratios.
 
 No time is asserted, machines differ; ratios of one run are, loosely, since a busy machine blurs them.
 """

@@ -15,7 +15,7 @@ import pytest
 
 from dyndnn.data import CIFAR10_FOLDER, CIFAR10_MD5
 from dyndnn.ladder import load_ladder
-from tests.e2e.refusing import refused
+from tests.e2e.refusing import refused, run_inside
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments/train_dnn.py"
 FEW = ("--data", "digits", "--epochs", 1, "--shares", 0.5, 1)
@@ -169,6 +169,25 @@ def test_refused(tmp_path: Path, words: tuple[str, ...], told: tuple[str, ...]) 
     (tmp_path / "file").touch()
     refused(run(tmp_path, *words), *told)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--net alexnet --connectivity group --scheme alone --rung 2",
+        "--net alexnet --connectivity group --scheme joint",
+        "--net alexnet --connectivity group --scheme single_path",
+        "--connectivity nested --scheme alone",
+        "--net alexnet --shares 0.5 1.0",
+        "--net resnet20 --shares 0.5 1.0",
+        "--recipe alexnet-group --scheme alone",
+        "--recipe alexnet-group --connectivity slimmable --scheme multi_path",
+        "--recipe resnet20-uniform --shares 0.5 1.0",
+    ],
+)
+def test_nobody_is_refused_over_what_was_not_typed(words: str, tmp_path: Path) -> None:
+    """All that is missing is the data."""
+    refused(run_inside(tmp_path, "train_dnn.py", *words.split()), "data-dir: is missing")
 
 
 def test_a_damaged_data_file_and_an_altered_model(trained: tuple[Path, Done], tmp_path: Path) -> None:

@@ -119,6 +119,15 @@ def test_commands_that_cannot_be(group_folder: Path, stack: Path) -> None:
     assert [bool(r.get("error")) for r in records] == [True, True, False, False, True, False, False, True]
 
 
+def test_commands_about_frames_that_do_not_arrive(group_folder: Path) -> None:
+    """Without --frames they would change nothing, and break what comes after them."""
+    stdin = b"batch 2\nrate 5\nhold on\nbatch 1\nrate none\nhold off\nthreads 2\ndeadline 1\nanytime on\nquit\n"
+    records, _, status = serve("--ladder", group_folder, stdin=stdin)
+    assert status == 2
+    assert [r["error"] for r in records[:3]] == ["--frames: is missing; rate, hold and batch need it"] * 3
+    assert not any("error" in r for r in records[3:]) and len(records) == 9
+
+
 def test_a_refused_command_leaves_all_as_it_was(group_folder: Path, stack: Path, tmp_path: Path) -> None:
     """Helpers cannot start without their frames; one thread goes on with what it has read."""
     frames = Path(shutil.copy(stack, tmp_path))

@@ -1,8 +1,9 @@
-"""Checkpoints that are damaged or altered are refused in one line; what a whole one holds."""
+"""Checkpoints that are damaged or altered are refused in one line; what a whole one holds; no run is overwritten."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 from dyndnn.checkpoint import CHECKPOINT, load_checkpoint, load_net
 from dyndnn.data import Dataset
 from dyndnn.errors import NetworkError
+from dyndnn.ladder import ZOO
+from dyndnn.record import begun
+from dyndnn.train import check_run
 from dyndnn.train_config import TrainConfig
 from tests.training import config, digits, run, stop_at
 
@@ -121,3 +125,25 @@ def test_a_checkpoint_in_the_middle_holds_what_the_optimiser_remembers(digits: D
     found = load_checkpoint(tmp_path)
     assert found.record["epoch"] == 1 and found.momentum and found.average
     assert all(".0." in name for name in found.momentum)  # the optimiser sees group 1 only
+
+
+@pytest.mark.parametrize("file", ["checkpoint.npz", "training.json", "ladder.json", "ranking/checkpoint.npz"])
+def test_what_others_left_is_not_overwritten(digits: Dataset, tmp_path: Path, file: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("theirs")
+    with pytest.raises(NetworkError, match="already holds a run"):
+        run(config("group", "incremental", epochs=(1,)), digits, tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / file]
+    assert (tmp_path / file).read_text() == "theirs"
+
+
+def test_a_run_without_a_checkpoint_goes_on_as_it_began(digits: Dataset, tmp_path: Path) -> None:
+    c = config("slimmable", "single_path", "resnet20", plan="nonuniform", epochs=(1,), ranking_epochs=1)
+    run(c, digits, tmp_path, on_progress=stop_at("ranking", 1))
+    before = (tmp_path / "training.json").read_bytes()
+    with pytest.raises(NetworkError, match="batch, value 32: cannot change while"):
+        run(replace(c, batch=32), digits, tmp_path, resume=True)
+    assert (tmp_path / "training.json").read_bytes() == before
+    shipped = ZOO / "digits"
+    with pytest.raises(NetworkError, match=r"digits/checkpoint\.npz: no such file"):
+        check_run(begun(shipped)[0], shipped, resume=True)

@@ -6,8 +6,10 @@ import hashlib
 import io
 import os
 import pickle
+import socket
 import struct
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +148,31 @@ def test_a_download_of_something_else_leaves_nothing(archive: Path, tmp_path: Pa
     with pytest.raises(NetworkError, match="MD5"):
         download_cifar10(tmp_path / "here")
     assert not list((tmp_path / "here" / CIFAR10_FOLDER).iterdir())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400\r\ncut", b"please log in\r\n" * 99],
+    ids=["cut short", "not HTTP"],
+)
+def test_an_answer_that_is_none(answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(2**16)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        server.settimeout(30)
+        monkeypatch.setattr(data, "CIFAR10_URL", url := f"http://127.0.0.1:{server.getsockname()[1]}/")
+        monkeypatch.setenv("no_proxy", "*")
+        served = pool.submit(serve)
+        with pytest.raises(NetworkError) as error:
+            download_cifar10(tmp_path)
+        served.result()
+    told = str(error.value)
+    assert told.startswith(f"{url}: cannot be fetched: the answer is cut short") and "--data-dir" in told
+    assert "\n" not in told and len(told) < 300
 
 
 def test_digits() -> None:

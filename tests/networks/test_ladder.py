@@ -19,6 +19,7 @@ from dyndnn.evaluate import evaluate_ladder, export_ladder, rung_names, score, w
 from dyndnn.ladder import BIN_FILE, LADDER_FILE, PARAM_FILE, ladder_folder, load_ladder, save_ladder
 from dyndnn.netconfig import NetConfig
 from dyndnn.network import Network, softmax
+from dyndnn.speed import resident_bytes
 from tests.networks.conftest import MEAN, STD, random_net
 
 # of the issue, written out: a renamed field must not rename a key unseen
@@ -239,3 +240,8 @@ def test_rungs_are_named_by_their_share(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="1 of them"):
         export_ladder(random_net("alexnet", "group"), tmp_path, name="x", mean=MEAN, std=STD, names=("one",))
     assert not list(tmp_path.iterdir())
+
+
+def test_memory_is_measured_in_whatever_folder_one_stands(group_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(group_folder.parent)
+    assert resident_bytes(group_folder.name) > 0

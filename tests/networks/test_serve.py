@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from dyndnn.commands import Commands, Over
+from dyndnn.errors import NetworkError
 from dyndnn.frames import read_frame
 from dyndnn.network import Network, softmax
 from dyndnn.settings import Settings
@@ -208,6 +211,22 @@ def test_input_that_is_cut_off(stdin: bytes, problem: str | None, group_folder: 
         assert status == 2 and len(records) == 1 and problem in records[0]["error"]
     else:
         assert status == 0 and records == ([{"command": "rung", "value": "2"}] if stdin == b"rung 2" else [])
+
+
+def test_a_large_frame_in_many_parts_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = np.random.default_rng(0).bytes(3_000_000)
+    text = f"rung 2\nraw {len(frame)}\n".encode() + frame + b"rung 3\n" + frame[:5]
+    parts = iter([text[k : k + 1000] for k in range(0, len(text), 1000)] + [b""] * 2)
+    monkeypatch.setattr("dyndnn.commands.os", SimpleNamespace(read=lambda *_: next(parts)))
+    monkeypatch.setattr("dyndnn.commands.select", SimpleNamespace(select=lambda *_: ([0], [], [])))
+    commands = Commands()
+    assert [commands.line(None), commands.line(None)] == ["rung 2", f"raw {len(frame)}"]
+    assert commands.take(len(frame)) == frame
+    assert commands.line(None) == "rung 3"
+    with pytest.raises(NetworkError, match="ended after 5 bytes of a frame; 6"):
+        commands.take(6)
+    with pytest.raises(Over):
+        commands.line(None)
 
 
 def test_a_camera_keeps_time(group_folder: Path, stack: Path) -> None:

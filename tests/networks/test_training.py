@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -13,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dyndnn.checkpoint import CHECKPOINT, Checkpoint, load_net, save_checkpoint
 from dyndnn.costs import macs
 from dyndnn.data import Dataset, load_data
 from dyndnn.errors import NetworkError
+from dyndnn.events import add_events, begin_events
 from dyndnn.nets import DynamicNet
-from dyndnn.recipes import RECIPES, default_config, recipe
+from dyndnn.recipes import default_config, recipe
 from dyndnn.record import begun, recorded_network
 from dyndnn.schemes import plan_epoch, stages
 from dyndnn.train import Progress, check_run, train
@@ -73,6 +76,9 @@ def test_weights_of_later_rungs_wait_for_their_turn_undecayed(digits: Dataset, t
     assert not torch.equal(now[name][:first, :first], fresh[name][:first, :first])
     features = rungs[0][2]
     assert torch.equal(now["heads.0.weight"][:, features:], fresh["heads.0.weight"][:, features:])
+    run(replace(c, weight_decay=0.0), digits, tmp_path / "undecayed", on_progress=stop_at("rung 2", 1))
+    undecayed = load_net(tmp_path / "undecayed").state_dict()
+    assert now[name][:first, :first].norm() < 0.9 * undecayed[name][:first, :first].norm()
 
 
 @pytest.mark.parametrize(
@@ -136,8 +142,25 @@ def test_the_record_says_it_all(digits: Dataset, tmp_path: Path) -> None:
     ]
     assert record["curve"][-1]["test_accuracy"].keys() == {"1", "2", "3", "4"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.npz", "tb", "training.json"]
-    events = list((tmp_path / "tb").iterdir())
-    assert len(events) == 1 and events[0].stat().st_size > 500
+    assert len(list((tmp_path / "tb").iterdir())) == 1
+    shown = EventAccumulator(str(tmp_path / "tb")).Reload()
+    for tag, figure in (("train/loss", "loss"), ("train/accuracy", "train_accuracy")):
+        told = {event.step: event.value for event in shown.Scalars(tag)}
+        assert told == pytest.approx({n: row[figure] for n, row in enumerate(record["curve"], 1)})
+    assert shown.Scalars("test accuracy/rung 4")[-1].value == pytest.approx(record["rungs"][3]["accuracy"])
+
+
+def test_events_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    """A full disk, say: the largest file that this process may write is one of no bytes."""
+    path = begin_events(tmp_path, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        for write in (lambda: begin_events(tmp_path, 1), lambda: add_events(path, 1, {"train/loss": 1.0})):
+            with pytest.raises(NetworkError, match=r"events\.out.*: cannot be written: File too large"):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_it_learns(tmp_path: Path) -> None:
@@ -274,26 +297,6 @@ def test_the_sandwich_has_both_ends() -> None:
     plan = plan_epoch(c, stage, 0, 50)
     assert {rungs[:2] for rungs in plan} == {(3, 0)} and {rungs[2:] for rungs in plan} == {(1,), (2,)}
     assert {len(r) for r in plan_epoch(replace(c, sandwich=64), stage, 0, 9)} == {4}
-
-
-def test_recipes() -> None:
-    assert {
-        "alexnet-group",
-        "alexnet-paper",
-        "alexnet-nested",
-        "alexnet-slimmable",
-        "resnet20-uniform",
-    } <= RECIPES.keys()
-    for name in RECIPES:
-        c = recipe(name, batch=32)
-        assert c.batch == 32 and stages(c, c.network())
-    for net in ("alexnet", "resnet20"):
-        for connectivity in (None, "group", "nested", "slimmable"):
-            for data in ("cifar10", "digits"):
-                c = default_config(data, net, connectivity)
-                assert c.data == data and c.net == net and connectivity in (None, c.connectivity)
-                assert c.network().family == net
-    assert stages(c := default_config(net="resnet20", shares=(0.5, 1.0)), c.network()), "no turns for rungs it lacks"
 
 
 @pytest.mark.parametrize(

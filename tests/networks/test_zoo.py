@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dyndnn.checkpoint import Checkpoint, load_net, save_checkpoint
-from dyndnn.costs import macs, weight_count
+from dyndnn.costs import activation_bytes, macs, weight_count
 from dyndnn.data import Dataset, load_data
 from dyndnn.evaluate import score
 from dyndnn.ladder import BIN_FILE, LADDER_FILE, PARAM_FILE, ZOO, load_ladder
@@ -102,6 +102,7 @@ def test_ladder_is_in_order(name: str) -> None:
     for k, rung in enumerate(ladder.rungs):
         assert rung.macs == macs(config, k)
         assert rung.bytes == 4 * weight_count(config, k)
+        assert rung.activation_bytes == activation_bytes(config, k)
         assert 0 < rung.accuracy < 1
     for small, large in pairwise(ladder.rungs):
         assert small.macs < large.macs
