@@ -113,8 +113,8 @@ def breaches(with_frames: int, rate: float, **more: object) -> Mapping[str, obje
 
 
 def test_rates_are_weighted_by_what_they_are_of() -> None:
-    one: Row = row(**breaches(2, 0.5), frames=100, served=10, accuracy_mean=0.56)
-    two: Row = row(**breaches(120, 0.0), frames=100, served=100, accuracy_mean=0.71, scenario="two")
+    one: Row = row(**breaches(2, 0.5), frames=100, labelled=10, accuracy_mean=0.56)
+    two: Row = row(**breaches(120, 0.0), frames=100, labelled=100, accuracy_mean=0.71, scenario="two")
     bound = {("one", 0): 0.0, ("two", 0): 0.0}
     found = summarise(Comparison([one, two], bound, bound, []))[0]
     assert found.breach_rate == pytest.approx(1 / 122)
