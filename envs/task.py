@@ -11,7 +11,7 @@ from envs.scenario import Scenario, check_scenario, load_scenario
 from hw.boardmodel import BoardModel
 from hw.catalog import find_model
 from hw.profile import open_profile
-from hw.types import Profile
+from hw.types import BoardSpec, Profile
 
 BANK = {"train": 512, "shifted": 64, "held_out": 8}  # scenarios of a family, drawn once from seed 0
 
@@ -43,9 +43,7 @@ def open_task(
     model = find_model(board, profile)
     chosen = profile if isinstance(profile, Profile) else open_profile(model, profile)
     if scenarios:
-        given = tuple(s if isinstance(s, Scenario) else load_scenario(s, model.spec) for s in scenarios)
-        for scenario in (s for s in scenarios if isinstance(s, Scenario)):
-            check_scenario(scenario, model.spec)
+        given = tuple(_scenario(s, model.spec) for s in scenarios)
     else:
         given = tuple(scenario_set(family, model.spec, chosen, BANK.get(family, 8)))
     return Task(
@@ -54,3 +52,10 @@ def open_task(
         scenarios=given,
         vary=family == "train" and not scenarios if vary is None else vary,
     )
+
+
+def _scenario(given: str | Path | Scenario, spec: BoardSpec) -> Scenario:
+    if not isinstance(given, Scenario):
+        return load_scenario(given, spec)
+    check_scenario(given, spec)
+    return given

@@ -136,13 +136,13 @@ class Oracle(_Bound):
     def reset(self, spec: BoardSpec, profile: Profile) -> None:
         """Start a flight; raises as `_Bound.reset`."""
         super().reset(spec, profile)
-        self._way: list[Knobs] = []
+        self._way: Iterator[Knobs] | None = None
 
     def act(self, telemetry: Telemetry, demand: Demand) -> Knobs:
         """The next knobs of the way; the first call finds it from the state in which the board is then."""
-        if not self._way:
-            self._way = self._best()
-        return self._way.pop(0)
+        if self._way is None:
+            self._way = iter(self._best())
+        return next(self._way)
 
     def _best(self) -> list[Knobs]:
         simulator = self._simulator()
@@ -150,9 +150,8 @@ class Oracle(_Bound):
         count = points.shape[1]
         on_place = [(points[1] == place).nonzero()[0] for place in np.unique(points[1])]
         lanes, reward, power = simulator.fork(np.zeros(1, np.intp)), np.zeros(1), np.zeros(1)
-        steps: list[
-            tuple[NDArray[np.intp], NDArray[np.intp]]
-        ] = []  # per interval and way: from which one, by what point
+        # per interval, each (ways,): the way that went before, and the point it went on with
+        steps: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
         for demanded, row in self._rows():
             ways = len(reward)
             tried = lanes.fork(np.repeat(np.arange(ways), count))

@@ -253,6 +253,16 @@ def test_a_real_table_fits_its_board() -> None:
         assert isinstance(load_board(name).real, RealModel)
 
 
+def refused_table(board: str, folder: Path, old: str, new: str, text: str) -> None:
+    """The board's file with a change is refused in these words."""
+    good = load_board(board).path.read_text(encoding="utf-8")
+    assert old in good
+    path = folder / "mine.toml"
+    path.write_text(good.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=text):
+        load_board(path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
@@ -273,12 +283,7 @@ def test_a_real_table_fits_its_board() -> None:
     ],
 )
 def test_a_wrong_table_real_is_one_line(tmp_path: Path, old: str, new: str, text: str) -> None:
-    good = load_board("xu3").path.read_text(encoding="utf-8")
-    assert old in good
-    path = tmp_path / "mine.toml"
-    path.write_text(good.replace(old, new), encoding="utf-8")
-    with pytest.raises(InputError, match=text):
-        load_board(path)
+    refused_table("xu3", tmp_path, old, new, text)
 
 
 @pytest.mark.parametrize(
@@ -297,9 +302,4 @@ def test_a_wrong_table_real_is_one_line(tmp_path: Path, old: str, new: str, text
     ],
 )
 def test_a_stranger_s_board_file_names_files_of_the_kernel_only(tmp_path: Path, old: str, new: str, text: str) -> None:
-    good = load_board("jetson_nano").path.read_text(encoding="utf-8")
-    assert old in good
-    path = tmp_path / "mine.toml"
-    path.write_text(good.replace(old, new), encoding="utf-8")
-    with pytest.raises(InputError, match=text):
-        load_board(path)
+    refused_table("jetson_nano", tmp_path, old, new, text)
