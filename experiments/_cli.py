@@ -36,10 +36,14 @@ def main_guard(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         status = INTERRUPT_STATUS
     except BrokenPipeError:
-        # the interpreter flushes stdout once more at its end; give it somewhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         status = 1
     sys.exit(status)
+
+
+def silence() -> None:
+    """Send standard output nowhere: its reader went away, and the interpreter flushes once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(problem: str) -> None:

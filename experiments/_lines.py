@@ -6,6 +6,7 @@ import os
 import sys
 
 from agents.supervisor import takes
+from experiments._cli import silence
 
 
 class Lines:
@@ -44,9 +45,12 @@ class Lines:
             return data
 
 
-def say(text: str) -> None:
-    """Print it at once: a pipe shows each interval as it ends."""
-    print(text, flush=True)
+def say(text: str, end: str = "\n") -> None:
+    """Print it at once: a pipe shows each interval as it ends. A reader that goes away does not end a flight."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        silence()
 
 
 def _terminal() -> int | None:

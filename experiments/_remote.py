@@ -17,6 +17,7 @@ from pathlib import Path
 
 from experiments._cargo import load_cargo
 from experiments._cli import INTERRUPT_STATUS
+from experiments._lines import say
 from experiments._telemetry import check_target
 from hw.errors import Flaky, InputError
 from hw.real.state import BOOT_ID, state_file
@@ -96,12 +97,16 @@ class Remote:
         )
 
     def state(self, pid: str) -> str:
-        """The script that says `done STATUS`, `flying`, `gone`, or `gone left`: the board was not put back."""
-        # its status last: a flight that ended a moment ago has left one
+        """The script that says `flying`, `done STATUS` or `gone`.
+
+        With `left` behind it where the flight was killed and the board not put back.
+        """
+        # its status last: a flight that ended a moment ago has left one; a shell's for what was killed is above 128
         return (
-            f"cd {FOLDER} && if {_same_boot(OUT_BOOT)} && kill -0 {pid} 2>/dev/null; then now=flying; "
-            f"elif test -e {shlex.quote(str(LEFT))}; then now='gone left'; else now=gone; fi; "
-            "if test -f out/status; then echo done $(cat out/status); else echo $now; fi"
+            f"cd {FOLDER} && left=; if {_same_boot(OUT_BOOT)} && kill -0 {pid} 2>/dev/null; then now=flying; "
+            f"else now=gone; fi; test -e {shlex.quote(str(LEFT))} && left=left; "
+            "if test -f out/status; then now=\"done $(cat out/status)\"; test ${now#done } -gt 128 || left=; fi; "
+            "test \"$now\" = flying && left=; echo $now $left"
         )
 
     def fly(
@@ -129,7 +134,7 @@ class Remote:
             self._run(self.ssh(f"mkdir -p {FOLDER}"))  # rsync makes the last folder of a path only
             self._run(self.push(cargo), COPY_S)
             pid = self._run(self.ssh(self.start(python, [*words, *options, "--telemetry", OUT_TELEMETRY]))).strip()
-            print(f"flies on {self.host} as process {pid}, in {FOLDER}; Ctrl-C ends the following, not the flight")
+            say(f"flies on {self.host} as process {pid}, in {FOLDER}; Ctrl-C ends the following, not the flight")
             try:
                 return self._follow(pid, out, telemetry)
             except KeyboardInterrupt:
@@ -166,22 +171,21 @@ class Remote:
                 time.sleep(POLL_S)
                 continue
             log = (out / "log").read_bytes() if (out / "log").exists() else b""
-            sys.stdout.write(log[shown:].decode(errors="replace"))
-            sys.stdout.flush()
+            say(log[shown:].decode(errors="replace"), end="")
             shown = len(log)
             brought = (out / "telemetry.csv").exists()
             if brought:
                 self._keep(out / "telemetry.csv", telemetry)
-            if said[:1] == ["done"]:
-                if brought:
-                    print(f"brought here as {telemetry}")
-                return int(said[1])
-            left = left + 1 if said == ["gone", "left"] else 0
+            left = left + 1 if said[-1:] == ["left"] else 0
             if left == TRIES:
                 there = f"run deploy_policy.py --restore there: ssh {self.host} '{RESTORE}'"
                 print(f"the flight on {self.host} was killed, and the board not put back; {there}", file=sys.stderr)
                 return KILLED_STATUS
-            if said != ["flying"] and not left:
+            if said[:1] == ["done"] and not left:
+                if brought:
+                    say(f"brought here as {telemetry}")
+                return int(said[1])
+            if said == ["gone"]:
                 print(f"the flight on {self.host} was killed; nothing is left to put back there", file=sys.stderr)
                 return KILLED_STATUS
             time.sleep(POLL_S)

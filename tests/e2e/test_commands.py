@@ -155,13 +155,16 @@ def test_deploy_stops_at_the_end_of_the_scenario(trained: tuple[Path, Done], tmp
     assert len(read_csv(tmp_path / "t.csv")) == 16
 
 
-def test_a_reader_that_leaves_is_no_error(trained: tuple[Path, Done], tmp_path: Path) -> None:
+def test_a_reader_that_leaves_ends_no_flight(trained: tuple[Path, Done], tmp_path: Path) -> None:
     words = command("deploy_policy.py", "--policy", trained[0] / "policy.npz", "--board", "xu3")
+    words += ["--intervals", "60", "--telemetry", "t.csv"]
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as flying:
         assert flying.stdout is not None and flying.stderr is not None
         flying.stdout.readline()
         flying.stdout.close()
         assert flying.stderr.read() == ""
+    assert flying.returncode == 0
+    assert len(read_csv(tmp_path / "t.csv")) == 60
 
 
 def test_ctrl_c_in_flight_keeps_the_telemetry(trained: tuple[Path, Done], tmp_path: Path) -> None:

@@ -292,6 +292,23 @@ def test_a_flight_that_is_killed_there_is_told(
         assert said == "the flight on me@board was killed; nothing is left to put back there\n"
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_a_flight_whose_controller_alone_is_killed_there_has_a_status(
+    flown: Callable[[str], There],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    left: bool,
+) -> None:
+    """As where memory runs out: the shell that started it is left, and files what became of it."""
+    there = flown("kill -KILL $$")
+    if left:
+        (there.home / "state.json").touch()
+    monkeypatch.setattr("experiments._remote.time.sleep", lambda seconds: None)
+    assert follow(tmp_path / "t.csv") == (KILLED_STATUS if left else 128 + signal.SIGKILL)
+    assert ("the board not put back; run deploy_policy.py --restore there" in capsys.readouterr().err) == left
+
+
 def test_a_flight_that_ends_while_it_is_looked_at_is_done(tmp_path: Path) -> None:
     """Between the two looks of the script: at whether it runs, and at its status."""
     ends = "kill() { echo 0 >out/status; return 1; }\n"
