@@ -21,7 +21,7 @@ from hw.latency import LatencyLaw
 from hw.simulated.fit_a57 import LEAK_PER_K, SupplyModel
 from hw.simulated.fit_contention import ContentionModel
 from hw.simulated.fit_gpu import GpuModel
-from hw.simulated.fit_heat import HeatModel
+from hw.simulated.fit_heat import ROOM_C, HeatModel
 from hw.simulated.fit_power import PowerModel
 from hw.simulated.fit_rest import IdleModel, MemoryModel, VoltageModel, volts_at
 from hw.simulated.fit_unit import UnitPower
@@ -108,12 +108,13 @@ def _told(name: str, section: Section, shipped: BoardModel) -> list[Told]:
             regime = {
                 "r_k_per_w": f"[{_number(m.fast_k_per_w)}, {_number(m.slow_k_per_w)}]",
                 "tau_s": f"[{_number(m.fast_s)}, {_number(m.slow_s)}]",
-                "offset_k": "0.0",
+                "offset_k": _number(m.offset_k),
                 "spot_k_per_w": _number(m.core_k_per_w),
             }
             full = ", ".join(f"{key} = {value}" for key, value in regime.items())
             values = {"fan_full": f"{{ {full} }}", "spot_unit": '"a15"', "spot_nf": m.core_nf}
-            what = "power to the hottest sensor, fan full on; ambients were inferred, so no offset"
+            offset = f"offset: mean ambient, inferred, over a room taken for {ROOM_C:g} C"
+            what = f"power to the hottest sensor, fan full on; {offset}"
             return [Told(heading="[thermal]", values=values, what=what, errors="temp_")]
         case LatencyLaw() as m:
             values = {"mac_cycles": m.mac_cycles, "activation_cycles": m.activation_cycles}

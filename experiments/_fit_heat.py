@@ -78,15 +78,15 @@ def fit_runs(path: Path, on_fold: OnFold) -> list[Fitted]:
     Raises InputError for a file that is no such trace, or has too few groups of runs.
     """
     runs, aside = read_heat(path)
-    families = np.array([run.name.rpartition("_")[0] or run.name for run in runs])
-    count = len(np.unique(families))
+    sittings = np.array([run.sitting for run in runs])
+    count = len(np.unique(sittings))
     if count < 4:
-        want = "at least four: a run's ambient has three parameters of its own"
+        want = "at least four: the ambient of one has three parameters"
         raise InputError.at(path, "holds too few groups of runs", column="run", value=count, want=want)
     model = fit_heat.fit_heat(runs)
     predicted = [fit_heat.predict_heat(run, model) for run in runs]
     worst = 0.0
-    splits = list(folds(families, PARTS))
+    splits = list(folds(sittings, PARTS))
     for i, held in enumerate(splits):
         blind = fit_heat.fit_heat([run for run, out in zip(runs, held, strict=True) if not out])
         for j in np.flatnonzero(held):

@@ -105,8 +105,8 @@ class Remote:
         return (
             f"cd {FOLDER} && left=; if {_same_boot(OUT_BOOT)} && kill -0 {pid} 2>/dev/null; then now=flying; "
             f"else now=gone; fi; test -e {shlex.quote(str(LEFT))} && left=left; "
-            "if test -f out/status; then now=\"done $(cat out/status)\"; test ${now#done } -gt 128 || left=; fi; "
-            "test \"$now\" = flying && left=; echo $now $left"
+            'if test -f out/status; then now="done $(cat out/status)"; test ${now#done } -gt 128 || left=; fi; '
+            'test "$now" = flying && left=; echo $now $left'
         )
 
     def fly(

@@ -194,8 +194,9 @@ class _OneLine(argparse.ArgumentParser):
 def _arguments() -> argparse.Namespace:
     parser = _OneLine(
         description="Fly a saved policy on a board, with one line per control interval. Exit status: 0 flown, "
-        "2 refused, 3 ended by a fault, 130 interrupted. The board is put back in every case; where that fails an error "
-        "says so, status 2. With --remote Ctrl-C, or a connection that fails, ends the following and not the flight."
+        "2 refused, 3 ended by a fault, 130 interrupted. The board is put back in every case; where that fails, an "
+        "error says so, status 2. With --remote Ctrl-C, or a connection that fails, ends the following and not the "
+        "flight."
     )
     parser.add_argument("--policy", metavar="FILE.npz", help="saved policy, a controller's name, or FILE.py:CLASS")
     parser.add_argument("--board", help="board: a name, a board's .toml file, or host (this machine)")

@@ -54,7 +54,8 @@ Average A15 CycleCount and Average A15 Event 0x1b (instructions speculated), 0x7
 accesses), 0x50 (level 2 loads), 0x6a (unaligned), 0x19 (bus accesses). Where they are there, Power Memory and Power
 GPU (W, idle) tell of these rails, and programs of one core that ran alone and as several copies of contention.
 
---traces, samples of runs: run (a name; runs named cBench... are left aside, their fan switches on its own), t_s,
+--traces, samples of runs: run (a name; runs named cBench... are left aside, their fan switches on its own; those whose
+names differ in what follows the last _ alone were one sitting, of the same programs in the same room), t_s,
 f_a15_mhz, T_cpu0, T_cpu4, T_gpu (deg C), P_a15, P_a7, P_gpu, P_mem (W). Of the temperatures the prediction sees
 T_gpu of a run's first sample.
 

@@ -5,8 +5,11 @@
 - P: the four rails together; L1, L2: first-order lags of tau1, tau2 (s). A meter reports the past: power is read
   `meter_delay_s` ahead.
 - The hot core gets the big rail's power up to what one busy core can make of it; V from the board file.
-- A, the run's effective ambient: no sensor tells it. The idle GPU's rail does, since it is leakage and nothing else:
-  `A = a0 + a1 mean(P_gpu) + a2 mean(P)`, a1 > 0. One number a run.
+- A, the effective ambient: no sensor tells it. The idle GPU's rail does, since it is leakage and nothing else:
+  `A = a0 + a1 mean(P_gpu) + a2 mean(P)`, a1 > 0. One number a sitting, that is for all runs whose names differ in what
+  follows the last `_` alone (the same programs at another clock). A number for each run would leave open how much of
+  a rise with the clock is the path's and how much the room's: with 14.9 K/W the same runs are met as well as with
+  12.1, by a room that is 2 to 3 K colder for every watt, in all six sittings.
 - S, what is left of the time before the run: from the first sample, `S = s0 + s1 P(0) + s2 T_gpu(0) + s3 mean(P_gpu)`.
 
 Of the measured temperatures the prediction sees one, the GPU sensor's in the first sample.
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +39,10 @@ QUANTITIES = {
     **dict.fromkeys(RAILS, REST_WATT),
 }
 OTHER_COOLING = "cBench"  # runs of that name: the fan switches on its own in them, nothing says when
+ROOM_C = 25.0  # what rooms are taken for; nobody tells
 IDLE_GPU_W = 0.25  # a run whose GPU draws more is no thermometer
 FAST_S = (0.5, 0.7, 1.0, 1.5)
-SLOW_S = (10.0, 20.0, 30.0, 45.0)
+SLOW_S = (10.0, 20.0, 30.0, 45.0, 60.0, 90.0)
 CORE_NF = (0.5, 0.65, 0.8, 0.95)
 DELAY_S = 0.5
 
@@ -56,6 +60,8 @@ class HeatModel:
     ambient_c: float
     ambient_k_per_gpu_w: float
     ambient_k_per_w: float
+    offset_k: float
+    """mean ambient of the runs over `ROOM_C`"""
     start_k: float
     start_k_per_w: float
     start_k_per_k: float
@@ -68,6 +74,9 @@ class Run:
     """One run of a trace; arrays of (samples,)."""
 
     name: str
+    sitting: str
+    sitting_gpu_w: float  # means over all samples of its runs
+    sitting_w: float
     t_s: F
     total_w: F
     big_w: F
@@ -99,7 +108,7 @@ def read_runs(path: Path, clock: Clock) -> tuple[list[Run], list[str]]:
     if not runs:
         want = f"one whose name does not start with {OTHER_COOLING}"
         raise InputError.at(path, "holds no run with the fan full on", column="run", want=want)
-    return runs, aside
+    return [_seated(run, [other for other in runs if other.sitting == run.sitting]) for run in runs], aside
 
 
 def fit_heat(runs: Sequence[Run]) -> HeatModel:
@@ -117,10 +126,12 @@ def fit_heat(runs: Sequence[Run]) -> HeatModel:
             best = (off, (core_nf, fast_s, slow_s), c)
     assert best is not None
     _, (core_nf, fast_s, slow_s), c = best
+    ambients_c = [float(c[3:6] @ _ambient(run)) for run in runs]
     names = ("core_k_per_w", "fast_k_per_w", "slow_k_per_w", "ambient_c", "ambient_k_per_gpu_w", "ambient_k_per_w")
     starts = ("start_k", "start_k_per_w", "start_k_per_k", "start_k_per_gpu_w")
     values = dict(zip((*names, *starts), (float(x) for x in c), strict=True))
-    return HeatModel(core_nf=core_nf, fast_s=fast_s, slow_s=slow_s, **values)
+    offset_k = float(np.mean(ambients_c)) - ROOM_C
+    return HeatModel(core_nf=core_nf, fast_s=fast_s, slow_s=slow_s, offset_k=offset_k, **values)
 
 
 def predict_heat(run: Run, model: HeatModel) -> F:
@@ -166,6 +177,9 @@ def _run(data: Measurements, rows: slice, clock: Clock) -> Run:
     volts = np.interp(mhz * 1e6, known, np.array(clock.volts))
     return Run(
         name=name,
+        sitting=name.rpartition("_")[0] or name,
+        sitting_gpu_w=float("nan"),  # until all of its runs are read
+        sitting_w=float("nan"),
         t_s=t_s,
         total_w=np.sum([data[rail][rows] for rail in RAILS], axis=0),
         big_w=data["P_a15"][rows],
@@ -174,6 +188,13 @@ def _run(data: Measurements, rows: slice, clock: Clock) -> Run:
         hottest_c=np.max([data[sensor][rows] for sensor in SENSORS], axis=0),
         gpu_c=float(data["T_gpu"][rows][0]),
     )
+
+
+def _seated(run: Run, together: Sequence[Run]) -> Run:
+    """The run with the means of its sitting."""
+    gpu_w = float(np.concatenate([other.gpu_w for other in together]).mean())
+    total_w = float(np.concatenate([other.total_w for other in together]).mean())
+    return replace(run, sitting_gpu_w=gpu_w, sitting_w=total_w)
 
 
 def _lag(watts: F, t_s: F, tau_s: float, delay_s: float) -> F:
@@ -200,7 +221,11 @@ def _terms(run: Run, core: F, fast: F, slow: F, slow_s: float) -> F:
     """The columns of the law, (samples, 10), in the order of `predict_heat`."""
     one = np.ones_like(run.t_s)
     decay = np.exp(-(run.t_s - run.t_s[0]) / slow_s)
-    gpu_w, total_w = run.gpu_w.mean(), run.total_w.mean()
-    ambient = (one, one * gpu_w, one * total_w)
-    start = (decay, decay * run.total_w[0], decay * run.gpu_c, decay * gpu_w)
+    ambient = (one * term for term in _ambient(run))
+    start = (decay, decay * run.total_w[0], decay * run.gpu_c, decay * run.gpu_w.mean())
     return np.column_stack([core, fast, slow, *ambient, *start])
+
+
+def _ambient(run: Run) -> F:
+    """What the ambient of its sitting is told by, (3,)."""
+    return np.array([1.0, run.sitting_gpu_w, run.sitting_w])

@@ -42,7 +42,7 @@ REST = dict.fromkeys(("Power Memory", "Power GPU"), REST_WATT)  # rails beside, 
 CLASSES = ("integer", "fp", "memory")
 # of the counter model, in the order of its terms
 EVENT_TERMS = ("cycle_nf", "integer_nf", "other_nf", "fetch_nf", "level2_nf", "unaligned_nf", "bus_nf")
-# Both from steady points of another XU3, one busy core at 2.0 GHz and 46-94 C (MaiaBlanco/RL-DVFS 045831e). In a file
+# Both from steady points of another XU3, one busy core at 2.0 GHz and 67-94 C (MaiaBlanco/RL-DVFS 045831e). In a file
 # of this kind temperature rises with power, and voltage ends with 1.8 GHz: left to itself the fit says 3000 K, a
 # quarter too much power at 94 C, or with 2118 K 4.25 /V. k was chosen by hand: the five points alone are met best with
 # 4.0 (2.1 % on average, 2.3 % with 4.25, 3.5 % with 3.85), but only up to 3.85 does a floating-point core at 2.0 GHz

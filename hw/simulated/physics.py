@@ -56,13 +56,13 @@ def gives_way(shared: F, min_share: F) -> F:
     return waits
 
 
-def crowd(busy: F, excess: F, streams: F) -> F:
+def crowd(busy: F, shared: F, streams: F) -> F:
     """How many programs press on the unit's caches and memory path beside the network, (n,).
 
-    Background work on cores beside the network's, whatever it does; what shares a core runs when the network does
-    not. Or, where that is more, memory traffic from anywhere, counted in streaming programs (`streams`).
+    Background work on cores beside the network's, whatever it does; what shares a core (`shared` of it) runs when the
+    network does not. Or, where that is more, memory traffic from anywhere, counted in streaming programs (`streams`).
     """
-    beside: F = np.maximum(busy - excess, streams)
+    beside: F = np.maximum(busy - shared, streams)
     return beside
 
 
@@ -78,13 +78,15 @@ def crowded_time(alone_s: F, memory_s: F, stretch: float) -> F:
     return longer
 
 
-def service_time(compute_s: F, memory_s: F, crowded_s: F, share: F, others: F) -> F:
-    """Time of one frame (s): the compute part over the share of a core, the memory-bound part, and `crowded_s` for
-    each of `others`, the programs that crowd it.
+def service_time(alone_s: F, crowded_s: F, share: F, others: F) -> F:
+    """Time of one frame (s) of `alone_s`, and `crowded_s` more for each of `others`, the programs that crowd it.
+
+    All of it over the share of a core: a thread that waits for memory has its core, and waits no further in the time
+    slices of another.
     """
-    time_s = compute_s / share
-    time_s += memory_s
-    time_s += crowded_s * others
+    time_s = crowded_s * others
+    time_s += alone_s
+    time_s /= share
     return time_s
 
 

@@ -184,12 +184,11 @@ class Simulator:
         point += step
         # "clip" only spares a check
         cores, free_cores, streams_per_gbps = tables.placement.take(place, axis=1, mode="clip")
-        compute_s, memory_s, crowded_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
-        alone_s = compute_s + memory_s
+        alone_s, crowded_s, cv, own_w, memory_w = tables.point.take(point, axis=1, mode="clip")
         busy = reduce(np.add, here * self.busy)
         share = physics.core_share(free_cores, busy, self._min_share)
-        crowd = physics.crowd(busy, share.excess, self.mem_gbps * streams_per_gbps)
-        service_s = physics.service_time(compute_s, memory_s, crowded_s, share.share, crowd)
+        crowd = physics.crowd(busy, share.shared, self.mem_gbps * streams_per_gbps)
+        service_s = physics.service_time(alone_s, crowded_s, share.share, crowd)
         own_s = alone_s
         if self._varies:
             own_s = alone_s * self._differs.pace

@@ -26,8 +26,8 @@ STREAMS = 2.0  # so many streaming programs fill a unit's memory path: one on an
 class Tables:
     """Arrays by rung (R), placement (P), frequency index (S, padded to the longest clock), unit (U), clock (C)."""
 
-    # (6, R*P*S): compute_s, memory_s, s longer for every program that crowds a frame, coefficient of variation,
-    # network's own W, network's memory W
+    # (5, R*P*S): s of a frame alone, s longer for every program that crowds it, coefficient of variation, network's
+    # own W, network's memory W
     point: F
     point_steps: int  # S
     flat_points: I  # (2 + C, points): the profile's points as knob indices, other clocks at their lowest
@@ -49,8 +49,8 @@ class Tables:
 def build_tables(model: BoardModel, profile: Profile) -> Tables:
     """Dense look-up tables of a board and a profile.
 
-    The memory-bound part of a latency is the constant of `t = a/f + b`, fitted per rung and placement with both
-    parts non-negative; the rest scales with the clock. The network's own power is what its profile shows above the
+    The memory-bound part of a latency, which says what a crowd costs, is the constant of `t = a/f + b`, fitted per rung
+    and placement with both parts non-negative. The network's own power is what its profile shows above the
     board's idle law at the reference temperature, so that the profile is met exactly there. A meter also saw what any
     busy unit costs (`active_w`), which the simulator adds: a measured profile holds it, a modelled one leaves it out.
     """
@@ -58,7 +58,7 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     placements = spec.placements
     steps = max(len(c.freqs_hz) for c in spec.clocks)
     shape = (len(profile.rungs), len(placements), steps)
-    point = np.zeros((6, *shape), np.float32)
+    point = np.zeros((5, *shape), np.float32)
     point[0] = 1.0  # padding is never reached; a second keeps divisions finite
     knob_type: np.dtype[Any] = np.dtype(np.int16) if point[0].size <= np.iinfo(np.int16).max else np.dtype(np.int32)
     flat = []
@@ -73,17 +73,16 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
         memory = sum(max(0.0, p.rail_power_w[name] - idle[name] - watts) for name, watts in active_w.items())
         own = max(0.0, p.power_w - idle[p.unit])
         cv = p.latency_std_s / p.latency_mean_s
-        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, 0.0, cv, own, memory)
+        point[:, p.rung - 1, place, step] = (p.latency_mean_s, 0.0, cv, own, memory)
         knobs = [p.rung - 1, place] + [0] * len(clock_names)
         knobs[2 + clock_names.index(unit.clock)] = step
         flat.append(knobs)
     for place, (name, _) in enumerate(placements):
         freqs = np.array(spec.clock(spec.unit(name).clock).freqs_hz)
         for rung in range(shape[0]):
-            compute_s, memory_s, crowded_s = point[:3, rung, place, : len(freqs)]
-            memory_s[:] = _constant_part(1.0 / freqs, compute_s.astype(float))
-            crowded_s[:] = crowded_time(compute_s, memory_s, model.contention.stall_stretch)
-            compute_s -= memory_s
+            alone_s, crowded_s = point[:2, rung, place, : len(freqs)]
+            memory_s = np.full_like(alone_s, _constant_part(1.0 / freqs, alone_s.astype(float)))
+            crowded_s[:] = crowded_time(alone_s, memory_s, model.contention.stall_stretch)
     power = np.zeros((2, len(model.units), steps), np.float32)
     for i, u in enumerate(model.units):
         clock = spec.clock(u.clock)

@@ -66,10 +66,9 @@ def modelled(program: Program, copies: int, *, traffic: bool = True) -> float:
     busy = f32(copies - 1)
     gbps = f32((copies - 1) * program.gbps if traffic else 0.0)
     share = physics.core_share(f32(free_cores), busy, constant(MODEL.contention.min_share))
-    crowd = physics.crowd(busy, share.excess, gbps * streams_per_gbps)
-    compute_s, memory_s = f32(1.0 - program.memory_share), f32(program.memory_share)
-    crowded_s = physics.crowded_time(f32(1.0), memory_s, MODEL.contention.stall_stretch)
-    return float(physics.service_time(compute_s, memory_s, crowded_s, share.share, crowd)[0])
+    crowd = physics.crowd(busy, share.shared, gbps * streams_per_gbps)
+    crowded_s = physics.crowded_time(f32(1.0), f32(program.memory_share), MODEL.contention.stall_stretch)
+    return float(physics.service_time(f32(1.0), crowded_s, share.share, crowd)[0])
 
 
 @pytest.mark.parametrize("traffic", [True, False], ids=["with traffic", "busy cores alone"])
@@ -127,26 +126,64 @@ def test_who_crowds_whom() -> None:
 
     def crowd(cores: float, unit_cores: float, busy: float, streams: float = 0.0) -> float:
         share = physics.core_share(f32(unit_cores - cores), f32(busy), constant(MODEL.contention.min_share))
-        return float(physics.crowd(f32(busy), share.excess, f32(streams))[0])
+        return float(physics.crowd(f32(busy), share.shared, f32(streams))[0])
 
     assert crowd(1, 4, 0) == 0.0
     assert [crowd(1, 4, busy) for busy in (1, 2, 3, 4)] == [1.0, 2.0, 3.0, 3.0]
-    assert [crowd(4, 4, busy) for busy in (0.5, 1, 2, 4)] == [0.0, 0.0, 1.0, 3.0]
+    assert [crowd(4, 4, busy) for busy in (0.5, 1, 2, 4)] == [0.0, 0.0, 0.0, 0.0]
+    assert [crowd(2, 4, busy) for busy in (1, 2, 3, 4)] == [1.0, 2.0, 2.0, 2.0]
     assert crowd(1, 1, 1) == 0.0  # a GPU is shared by time slices
     assert crowd(1, 4, 1, streams=2.5) == 2.5 and crowd(1, 4, 3, streams=2.5) == 3.0
     assert crowd(1, 1, 0, streams=1.0) == 1.0
 
 
-@pytest.mark.parametrize("cores", [1, 2, 3, 4])
+@pytest.mark.parametrize("program", [PROGRAMS[0], PROGRAMS[8]], ids=["compute", "bw_mem_rd"])
+@pytest.mark.parametrize("cores", [2, 4])
+def test_half_of_a_core_is_half_the_speed(program: Program, cores: int) -> None:
+    """Whatever a frame waits for: in another's time slice it does not get on. Its neighbours crowd it besides."""
+    knobs = Knobs(rung=1, unit="a15", cores=cores, freqs_hz={"a7": 2e8, "a15": TOP_HZ})
+    demand = Demand(rate_hz=4.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+    board = SimBoard(MODEL, network_like(program))
+    latency_s = []
+    for busy in (4.0 - cores, 4.0):
+        board.reset(seed=0)
+        board.inject(Load(busy={"a15": busy}, ambient_c=0.0))
+        for _ in range(3):
+            telemetry = board.step(knobs, demand)
+        assert telemetry.latency_mean_s is not None and not telemetry.throttled
+        latency_s.append(telemetry.latency_mean_s)
+    assert latency_s[1] / latency_s[0] == pytest.approx(2.0, rel=0.01)
+
+
+def test_a_gpu_is_shared_by_time_slices() -> None:
+    nano = load_board("jetson_nano")
+    board = SimBoard(nano, open_profile(nano.spec, None))
+    knobs = Knobs(rung=4, unit="gpu", cores=1, freqs_hz={c.name: c.max_hz for c in nano.spec.clocks})
+    demand = Demand(rate_hz=4.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+    latency_s = []
+    for busy in (0.0, 1.0):
+        board.reset(seed=0)
+        board.inject(Load(busy={"gpu": busy}, ambient_c=0.0))
+        for _ in range(3):
+            telemetry = board.step(knobs, demand)
+        assert telemetry.latency_mean_s is not None and not telemetry.throttled
+        latency_s.append(telemetry.latency_mean_s)
+    assert latency_s[1] / latency_s[0] == pytest.approx(2.0, rel=0.01)
+
+
+SHARING = [(PROGRAMS[0], 1), (PROGRAMS[0], 2), (PROGRAMS[0], 3), (PROGRAMS[0], 4), (PROGRAMS[8], 4)]
+
+
+@pytest.mark.parametrize(("program", "cores"), SHARING, ids=["1", "2", "3", "4", "4-bw_mem_rd"])
 @pytest.mark.parametrize("min_share", [0.2, 0.5, 0.8])
-def test_a_shared_core_is_one_core(min_share: float, cores: int) -> None:
+def test_a_shared_core_is_one_core(min_share: float, program: Program, cores: int) -> None:
     """Network and background work on the same cores draw as these cores do, whatever the kernel's shares are."""
     model = replace(MODEL, contention=replace(MODEL.contention, min_share=min_share))
     top, law = {"a7": 2e8, "a15": TOP_HZ}, model.units[1]
     clock = SPEC.clock("a15")
     core_w = law.background_nf * 1e-9 * clock.volts[clock.nearest(TOP_HZ)] ** 2 * TOP_HZ
     idle_w = model.idle_rail_w(top, model.reference_temp_c)["a15"]
-    like = network_like(PROGRAMS[0])
+    like = network_like(program)
     profile = replace(like, points=tuple(replace(p, power_w=idle_w + cores * core_w) for p in like.points))
     drawn_w = {}
     for unit in ("a7", "a15"):

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.boardfile import load_board
 from hw.errors import InputError
 from hw.fitfile import load_fit
 from hw.measured import Measurements
 from hw.simulated import fit_a57, fit_contention, fit_gpu, fit_heat, fit_power, fit_rest, physics
 from hw.simulated.fit import fit_relative, folds, nnls
+from tests.e2e.measuring import traces, write
 
 few = settings(max_examples=30)
 
@@ -135,15 +137,20 @@ def test_an_empty_class_is_refused() -> None:
 
 
 def trace(name: str, model: fit_heat.HeatModel, seed: int) -> fit_heat.Run:
+    """A run that is a sitting by itself."""
     rng = np.random.default_rng(seed)
     t_s = np.arange(400, dtype=np.float64) * 0.51
     big = np.repeat(rng.uniform(0.3, 3.0, 20), 20)
     clock = np.full(400, rng.choice([0.9, 1.5, 2.5]))
     gpu = np.full(400, rng.uniform(0.06, 0.08))
+    total = big + rng.uniform(0.1, 0.3)
     run = fit_heat.Run(
         name=name,
+        sitting=name,
+        sitting_gpu_w=float(gpu[0]),
+        sitting_w=float(total.mean()),
         t_s=t_s,
-        total_w=big + rng.uniform(0.1, 0.3),
+        total_w=total,
         big_w=big,
         gpu_w=gpu,
         clock=clock,
@@ -156,8 +163,27 @@ def trace(name: str, model: fit_heat.HeatModel, seed: int) -> fit_heat.Run:
 def test_heat_parameters_come_back() -> None:
     true = load_fit("xu3")[1]["heat"].model
     assert isinstance(true, fit_heat.HeatModel)
-    found = fit_heat.fit_heat([trace(f"run{i}", true, i) for i in range(12)])
-    assert asdict(found) == pytest.approx(asdict(true), rel=0.01)
+    runs = [trace(f"run{i}", true, i) for i in range(12)]
+    ambients_c = [
+        true.ambient_c + true.ambient_k_per_gpu_w * run.sitting_gpu_w + true.ambient_k_per_w * run.sitting_w
+        for run in runs
+    ]
+    there = replace(true, offset_k=float(np.mean(ambients_c)) - fit_heat.ROOM_C)
+    assert asdict(fit_heat.fit_heat(runs)) == pytest.approx(asdict(there), rel=0.01)
+
+
+def test_runs_of_a_sitting_have_one_ambient(tmp_path: Path) -> None:
+    """Else a warmer chip at a higher clock could be a warmer room as well."""
+    rows = [
+        {**row, "run": name, "P_a15": f"{watts:g}", "P_gpu": f"{gpu_w:g}"}
+        for name, watts, gpu_w in (("a_1000", 1.0, 0.06), ("a_1800", 4.0, 0.08), ("b_1000", 1.0, 0.06))
+        for row in traces(1)[:40]
+    ]
+    clock = load_board("xu3").spec.clock("a15")
+    runs, _ = fit_heat.read_runs(write(tmp_path / "runs.csv", rows), clock)
+    assert [run.sitting for run in runs] == ["a", "a", "b"]
+    assert [run.sitting_gpu_w for run in runs] == pytest.approx([0.07, 0.07, 0.06])
+    assert [run.sitting_w for run in runs] == pytest.approx([2.72, 2.72, 1.21])
 
 
 def test_heat_sees_one_temperature_of_a_run() -> None:

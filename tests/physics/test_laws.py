@@ -107,9 +107,9 @@ def test_service_time_grows_with_load_and_falls_with_the_clock(seed: int) -> Non
         share = physics.core_share(np.float32(4) - cores, busy, floor)
         assert ((share.share >= floor) & (share.share <= 1)).all()
         assert ((share.excess >= 0) & (share.excess <= 1)).all()
-        scaled = compute * np.float32(scale)
-        crowded = physics.crowded_time(scaled + stall, stall, MODEL.contention.stall_stretch)
-        return physics.service_time(scaled, stall, crowded, share.share, mem)
+        alone = compute * np.float32(scale) + stall
+        crowded = physics.crowded_time(alone, stall, MODEL.contention.stall_stretch)
+        return physics.service_time(alone, crowded, share.share, mem)
 
     assert (time_s(high, traffic) >= time_s(low, traffic)).all()
     assert (time_s(low, traffic * np.float32(1.5)) >= time_s(low, traffic)).all()
