@@ -40,7 +40,7 @@ class Config:
     board: str
     """board: a name, a board's .toml file, or host (this machine)"""
     out: Path
-    """folder for results.csv, report.html and run.json"""
+    """folder for results.csv, report.html and run.json; those of an earlier comparison there are replaced"""
     profile: str | None = None
     """profile of the board: a name, a .csv file, or a ladder by name or folder (default: the board's own)"""
     scenarios: tuple[Path, ...] = ()
@@ -50,7 +50,7 @@ class Config:
     seeds: int = 5
     """how many seeds of the board's noise"""
     backend: Literal["sim", "emulated", "real"] = "sim"
-    """where controllers fly; on a board that is not simulated name them, and a profile that was measured on it"""
+    """where controllers fly; name them on a board that is not simulated, and for real a profile measured on it"""
     gap: bool = False
     """fly them in the simulator too, with the same profile, and print how far the two are apart (gap.csv)"""
     jobs: int | None = None

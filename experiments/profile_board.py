@@ -20,7 +20,7 @@ from experiments._profile_lint import show, validate
 from experiments._profile_setup import Setup, open_setup, other_work, set_up
 from experiments._progress import Bar
 from experiments._run import RunFolder, check_folder
-from experiments._sweep import BUSY_SHARE, Effort, Sweep, operating_point, order
+from experiments._sweep import BUSY_SHARE, COOL_K, COOL_S, Effort, Sweep, operating_point, order
 from hw.errors import InputError
 from hw.profile import load_profile, save_profile
 from hw.profiletable import Key, grid
@@ -198,7 +198,7 @@ def provenance(
         f"{quota if setup.clock == 'quota' else ''}. {effort}, in an order drawn anew each time. "
         "Power while frames come back to back; latency, from start to result, while they come on a clock that leaves "
         f"{100 * (1 - BUSY_SHARE):.0f} % of the time free. The first frame of either is left out; a point begins "
-        "within 5 K of the first one's temperature where there is a sensor. "
+        f"within {COOL_K:g} K of the first one's temperature where there is a sensor, or after {COOL_S:g} s. "
         f"Power {power}: {record['meter']}. Other work took "
         f"{100 * busy:.0f} % of the cores before the sweep."
     )

@@ -51,11 +51,11 @@ class Config:
     evaluate: Path | None = None
     """train nothing; measure the exported network in this folder, or of this name in the zoo"""
     data_dir: Path | None = None
-    """CIFAR-10's canonical folder cifar-10-batches-py"""
+    """CIFAR-10's canonical folder cifar-10-batches-py (with --download: default data)"""
     download: bool = False
     """fetch the canonical archive into the data folder where it is not there"""
     threads: int | None = None
-    """of torch; to evaluate, of ncnn (default: one per core; to evaluate, 1)"""
+    """of torch; to evaluate, of ncnn (default: one per core; for digits and to evaluate, 1)"""
     half: bool = False
     """export the weights as 16-bit numbers: half the file; with --resume also of a run that has ended"""
     device: str = "auto"
