@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agents.baselines.cpufreq import RULES
 from agents.baselines.devfreq import GPU_RULES
@@ -36,8 +36,6 @@ class Policy(Protocol):
 @runtime_checkable
 class Privileged(Protocol):
     """A bound, not a controller: it is shown what no controller may see. Test with `isinstance`."""
-
-    privileged: ClassVar[bool]
 
     def bind(self, board: SimBoard, scenario: Scenario, weights: RewardWeights) -> None:
         """Show the board that will be flown, the whole scenario and how it is judged; before `control()`."""

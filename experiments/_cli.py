@@ -15,6 +15,7 @@ from hw.errors import InputError, PowerbandError
 T = TypeVar("T")
 
 INPUT_STATUS = 2
+FAULT_STATUS = 3  # a flight ended before its time
 INTERRUPT_STATUS = 130  # 128 + SIGINT, as shells count
 
 _NO_NUMBER = re.compile(r"Error parsing (--[\w-]+): .*(invalid literal for int|could not convert .* float).*'([^']*)'")

@@ -12,15 +12,13 @@ from agents.runtime import control
 from agents.supervisor import FIRST_S, SLACK_S, START_S, Supervisor, tell
 from agents.watch import Fault, Pilot, Shadow, Watch
 from envs.scenario import Scenario
-from experiments._cli import INTERRUPT_STATUS
+from experiments._cli import FAULT_STATUS, INTERRUPT_STATUS
 from experiments._lines import Lines, say
 from experiments._telemetry import FlightLog
 from hw.errors import BoardError, PowerbandError
 from hw.real.board import LinuxBoard
 from hw.simulated.board import SimBoard
 from hw.types import BoardSpec, Demand, Knobs, Telemetry
-
-FAULT_STATUS = 3  # the flight ended before its time, the board was put back
 
 
 class Flight:

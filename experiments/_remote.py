@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments._cargo import load_cargo
-from experiments._cli import INTERRUPT_STATUS
+from experiments._cli import FAULT_STATUS, INTERRUPT_STATUS
 from experiments._lines import say
 from experiments._telemetry import check_target
 from hw.errors import Flaky, InputError
@@ -34,7 +34,6 @@ COPY_S = 3600.0  # of the one copy there, by a slow line
 UNREACHED = 255  # ssh's own status
 OUT_TELEMETRY = "out/telemetry.csv"
 OUT_BOOT = "out/boot"  # beside the process's number, which means another one after a boot
-KILLED_STATUS = 3  # as a flight that a fault ended
 
 
 def _same_boot(file: str) -> str:
@@ -180,14 +179,14 @@ class Remote:
             if left == TRIES:
                 there = f"run deploy_policy.py --restore there: ssh {self.host} '{RESTORE}'"
                 print(f"the flight on {self.host} was killed, and the board not put back; {there}", file=sys.stderr)
-                return KILLED_STATUS
+                return FAULT_STATUS
             if said[:1] == ["done"] and not left:
                 if brought:
                     say(f"brought here as {telemetry}")
                 return int(said[1])
             if said == ["gone"]:
                 print(f"the flight on {self.host} was killed; nothing is left to put back there", file=sys.stderr)
-                return KILLED_STATUS
+                return FAULT_STATUS
             time.sleep(POLL_S)
 
     def _keep(self, file: Path, telemetry: Path) -> None:

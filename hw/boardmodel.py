@@ -12,7 +12,7 @@ from hw.errors import InputError
 from hw.latency import LatencyLaw
 from hw.types import BoardSpec
 
-REFERENCE_K = 323.15  # 50 C: where every leakage constant of a board file holds
+REFERENCE_C, REFERENCE_K = 50.0, 323.15  # where every leakage constant of a board file holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ class BoardModel:
             dynamic = unit.cluster_nf * 1e-9 * volts**2 * freqs_hz[unit.clock]
             watts[unit.name] = dynamic + leak_scale(unit, volts) * leak_growth(unit, temp_c)
         for rail in self.rails:
-            watts[rail.name] = rail.base_w * math.exp(rail.per_k * (temp_c - 50.0))
+            watts[rail.name] = rail.base_w * math.exp(rail.per_k * (temp_c - REFERENCE_C))
         return watts
 
     def rest_rail_w(self, freqs_hz: Mapping[str, float], temp_c: float) -> dict[str, float]:
@@ -226,4 +226,4 @@ def leak_growth(unit: UnitModel, temp_c: float) -> float:
     if unit.leak_activation_k:
         kelvin = temp_c + 273.15
         return (kelvin / REFERENCE_K) ** 2 * math.exp(-unit.leak_activation_k * (1 / kelvin - 1 / REFERENCE_K))
-    return math.exp(unit.leak_per_k * (temp_c - 50.0))
+    return math.exp(unit.leak_per_k * (temp_c - REFERENCE_C))

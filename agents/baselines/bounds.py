@@ -8,7 +8,7 @@ come.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,6 @@ class StaticSafe:
 class _Bound:
     """What the privileged bounds share: the board, the scenario and how points are judged."""
 
-    privileged: ClassVar[bool] = True
     _board: SimBoard | None = None
 
     def bind(self, board: SimBoard, scenario: Scenario, weights: RewardWeights) -> None:

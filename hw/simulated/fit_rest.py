@@ -12,13 +12,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from hw.boardmodel import REFERENCE_C
 from hw.errors import InputError
 from hw.measured import Measurements
 from hw.simulated.fit import B, F, fit_relative
 from hw.simulated.fit_power import BUS, CORES
 
 BYTES = 16  # of a bus access
-REFERENCE_C = 50.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.boardmodel import BoardModel, leak_scale
+from hw.boardmodel import REFERENCE_C, BoardModel, leak_scale
 from hw.simulated.physics import crowded_time, level_bounds, trip_points
 from hw.types import Profile
 
@@ -63,7 +63,7 @@ def build_tables(model: BoardModel, profile: Profile) -> Tables:
     knob_type: np.dtype[Any] = np.dtype(np.int16) if point[0].size <= np.iinfo(np.int16).max else np.dtype(np.int32)
     flat = []
     lowest = {c.name: c.freqs_hz[0] for c in spec.clocks}
-    warmer_k, metered = model.reference_temp_c - 50.0, profile.kind == "measured"
+    warmer_k, metered = model.reference_temp_c - REFERENCE_C, profile.kind == "measured"
     active_w = {r.name: metered * r.active_w * math.exp(r.per_k * warmer_k) for r in model.rails if r.w_per_gbps}
     clock_names = [c.name for c in spec.clocks]
     for p in profile.points:

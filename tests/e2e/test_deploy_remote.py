@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from experiments import _remote
-from experiments._remote import FOLDER, KILLED_STATUS, RESTORE, TRIES, Remote
+from experiments._cli import FAULT_STATUS
+from experiments._remote import FOLDER, RESTORE, TRIES, Remote
 from hw.errors import Flaky, InputError
 from hw.real.state import BOOT_ID
 from tests.e2e.deploying import policy_of, rows, run, words
@@ -281,7 +282,7 @@ def test_a_flight_that_is_killed_there_is_told(
             os.killpg(group_of(there), signal.SIGKILL)
 
     monkeypatch.setattr("experiments._remote.time.sleep", sleep)
-    assert follow(tmp_path / "t.csv") == KILLED_STATUS == 3
+    assert follow(tmp_path / "t.csv") == FAULT_STATUS == 3
     said = capsys.readouterr().err
     if left:
         assert said == (
@@ -305,7 +306,7 @@ def test_a_flight_whose_controller_alone_is_killed_there_has_a_status(
     if left:
         (there.home / "state.json").touch()
     monkeypatch.setattr("experiments._remote.time.sleep", lambda seconds: None)
-    assert follow(tmp_path / "t.csv") == (KILLED_STATUS if left else 128 + signal.SIGKILL)
+    assert follow(tmp_path / "t.csv") == (FAULT_STATUS if left else 128 + signal.SIGKILL)
     assert ("the board not put back; run deploy_policy.py --restore there" in capsys.readouterr().err) == left
 
 
