@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -292,3 +293,39 @@ def test_a_checksum_is_of_the_physics_and_of_no_path(tmp_path: Path) -> None:
     assert models[0].checksum == models[1].checksum
     found = load_board(changed(hotter, "trip_c = 85.0", "trip_c = 84.0"))
     assert found.spec.hash == models[0].spec.hash and found.checksum != models[0].checksum
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"mine"', '"other"'),
+        ("1e9, 1.8e9", "1.1e9, 1.8e9"),
+        ("cpu", "arm"),  # the clock's name, wherever it stands
+        ('"big"', '"small"'),
+        ('(?s)clock = "cpu"(.*)clock = "gpu"', r'clock = "gpu"\1clock = "cpu"'),
+        ("cores = 4", "cores = 3"),
+        ('kind = "gpu"', 'kind = "cpu"'),
+        ('"mem"', '"ram"'),
+        ("interval_s = 0.5", "interval_s = 0.25"),
+    ],
+)
+def test_a_policy_is_another_board_s_where_what_is_set_or_seen_differs(old: str, new: str, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    one.write_text(FILE)
+    other.write_text(re.sub(old, new, FILE))
+    assert load_board(one).spec.hash != load_board(other).spec.hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("cluster_nf = 0.174", "cluster_nf = 0.175"),
+        ("[0.8, 1.05]", "[0.8, 1.06]"),
+        ("stall_s = 140e-6", "stall_s = 0.0"),
+        ("board_base_w = 2", "board_base_w = 3"),
+        ("step_w = 0.025", "step_w = 0.05"),
+    ],
+)
+def test_a_policy_flies_on_where_only_the_physics_differ(old: str, new: str, tmp_path: Path) -> None:
+    one, other = (load_board(changed(tmp_path / f"{new == x}.toml", old, x)) for x in (old, new))
+    assert one.spec.hash == other.spec.hash and one.checksum != other.checksum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import zipfile
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from agents.policy import make_policy
-from agents.policy_file import FORMAT_VERSION, MAX_BYTES
+from agents.policy_file import FORMAT_VERSION, MAX_BYTES, MAX_MEMBERS
 from agents.runtime import control
 from agents.saved import SavedPolicy
 from envs.actions import ActionView
@@ -24,7 +25,7 @@ from hw.boardfile import load_board
 from hw.catalog import open_board
 from hw.errors import InputError
 from hw.profile import load_profile, open_profile, save_profile
-from hw.types import BoardSpec, Profile
+from hw.types import BoardSpec, Demand, Profile
 from tests.untrained import untrained_policy
 
 
@@ -100,6 +101,20 @@ def test_mask_is_obeyed(policy: SavedPolicy) -> None:
         mask[ends - 1] = True
         action = policy.predict(rng.normal(size=policy.header.sizes[0]).astype(np.float32), mask)
         assert mask[np.asarray(action) + ends - policy.header.nvec].all()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_policy_flies_with_masks_where_it_learned_with_them(
+    policy: SavedPolicy, spec: BoardSpec, profile: Profile, masked: bool
+) -> None:
+    """It likes rung 1 best, which meets no floor; where no rung does the most accurate one is left."""
+    layers = [(np.zeros_like(w), np.zeros_like(b)) for w, b in policy.layers]
+    layers[-1][1][0] = 1.0
+    pilot = SavedPolicy(replace(policy.header, masked=masked), layers)
+    pilot.reset(spec, profile)
+    demand = Demand(rate_hz=1.0, deadline_s=1.0, accuracy_min=1.0, energy_budget_j=1.0, goal="min_energy")
+    asked = pilot.act(open_board("xu3").reset(seed=0), demand)
+    assert asked.rung == (len(profile.rungs) if masked else 1)
 
 
 @pytest.mark.parametrize("view", ["multi", "flat"])
@@ -248,10 +263,29 @@ def test_array_that_claims_to_be_huge(saved: Path) -> None:
     refused(saved, "16 bytes for shape")
 
 
-def test_compressed_bomb(saved: Path) -> None:
+@pytest.mark.parametrize("parts", [1, 2])
+def test_compressed_bomb(saved: Path, parts: int) -> None:
     with zipfile.ZipFile(saved, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("w9.npy", b"\0" * (MAX_BYTES + 1))
+        for i in range(parts):
+            archive.writestr(f"w{9 + i}.npy", b"\0" * (MAX_BYTES // parts + 1))
     refused(saved, "too large")
+
+
+def test_a_file_that_is_too_large_is_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate(saved, MAX_BYTES + 1)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("was read"))
+    refused(saved, f"has {MAX_BYTES + 1} bytes; a policy has at most {MAX_BYTES}$")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [(MAX_MEMBERS, "unexpected array"), (MAX_MEMBERS + 1, f"is not a policy: {MAX_MEMBERS + 1} arrays")],
+)
+def test_more_arrays_than_a_policy_has(saved: Path, arrays: int, text: str) -> None:
+    with np.load(saved) as found:
+        own = len(found.files)
+    rewrite(saved, **{f"x{i}": np.zeros(1, np.float32) for i in range(arrays - own)})
+    refused(saved, text)
 
 
 def test_an_array_header_that_does_not_end(saved: Path) -> None:

@@ -82,8 +82,13 @@ def test_the_limit_is_above_the_trips_of_the_board_file() -> None:
     [
         {"temp_c": {"soc": math.nan}},
         {"utilisation": {"a7": math.nan}},
+        {"peak_utilisation": {"a7": 0.5, "a15": math.inf}},
         {"energy_j": {"a7": math.inf}},
+        {"latency_mean_s": math.inf},
         {"latency_p95_s": math.nan},
+        {"accuracy": math.nan},
+        {"confidence": math.nan},
+        {"sensor_age_s": math.inf},
     ],
 )
 def test_no_number_is_a_reason(fine: Telemetry, change: dict[str, Any]) -> None:
@@ -117,6 +122,11 @@ def test_missing_everything_for_long_is_a_reason(fine: Telemetry) -> None:
     assert not any(watch.look(t) for t in [late] * (MISSED_INTERVALS - 1) + [idle, fine, late])
     reasons = [watch.look(late) for _ in range(MISSED_INTERVALS - 1)]
     assert "every frame of 60 intervals was missed" in str(reasons[-1])
+
+
+def test_missing_all_but_one_is_never_a_reason(fine: Telemetry) -> None:
+    watch = Watch(HOT_C)
+    assert not any(watch.look(replace(fine, frames=10, missed=9)) for _ in range(2 * MISSED_INTERVALS))
 
 
 # ---- who takes over ----

@@ -76,6 +76,50 @@ def test_accuracy_is_of_labelled_frames() -> None:
     assert found.accuracy_mean == pytest.approx(0.1) and found.labelled == 10
 
 
+def test_columns_of_an_episode_by_hand() -> None:
+    """Three intervals with frames and one without, which is below its floor too."""
+    board = open_board("xu3")
+    first = board.reset(seed=0)  # on the smallest rung
+    demand = scenario_set("held_out", board.spec, board.profile, 1)[0].demand(0)
+    fine = replace(
+        board.step(first.granted, demand),
+        accuracy=0.5,
+        labelled=1,
+        dropped=0,
+        energy_j={"a15": 1.0},
+        throttled=False,
+        switched=False,
+    )
+    quick = replace(
+        fine,
+        frames=10,
+        served=10,
+        missed=2,
+        latency_mean_s=0.1,
+        latency_p95_s=0.1,
+        temp_c={"soc": 50.0, "gpu": 71.0},
+        switched=True,
+    )
+    slow = replace(quick, frames=5, served=3, missed=3, latency_mean_s=0.3, latency_p95_s=0.3, temp_c={"soc": 60.0})
+    held_up = replace(quick, frames=85, served=67, missed=30, latency_mean_s=0.2, latency_p95_s=0.2, throttled=True)
+    none = {"accuracy": None, "labelled": 0, "latency_mean_s": None, "latency_p95_s": None}
+    idle = replace(fine, frames=0, served=0, missed=0, temp_c={"soc": 70.0}, **none)  # type: ignore[arg-type]
+    smallest = board.profile.rung(1).accuracy
+    demands = [replace(demand, accuracy_min=smallest + above) for above in (0.1, 0.0, 0.5e-6, 0.1)]
+    found = episode_row("mine", "s", 7, first, [quick, slow, held_up, idle], demands, board.profile, DEFAULT_WEIGHTS)
+    assert (found.controller, found.scenario, found.seed) == ("mine", "s", 7)
+    assert (found.intervals, found.frames, found.intervals_with_frames) == (4, 100, 3)
+    assert found.miss_rate == 0.35
+    assert found.accuracy_mean == 0.5 and found.labelled == 3
+    assert found.accuracy_breach_rate == pytest.approx(1 / 3)  # met to rounding, and the one without frames is none
+    assert found.energy_j == 4.0 and found.energy_per_frame_j == 0.04
+    assert found.latency_mean_s == pytest.approx((10 * 0.1 + 3 * 0.3 + 67 * 0.2) / 80)
+    assert found.latency_p95_s == pytest.approx(0.2)  # fewer than a twentieth took longer
+    assert found.temp_max_c == 71.0
+    assert (found.throttled_share, found.switches) == (0.25, 3)
+    assert math.isnan(found.regret)
+
+
 @pytest.fixture(scope="module")
 def comparison() -> Iterator[Comparison]:
     board = open_board("xu3")

@@ -119,3 +119,45 @@ def test_rates_are_weighted_by_what_they_are_of() -> None:
     found = summarise(Comparison([one, two], bound, bound, []))[0]
     assert found.breach_rate == pytest.approx(1 / 122)
     assert found.accuracy == pytest.approx((10 * 0.56 + 100 * 0.71) / 110)
+
+
+WORSE = {
+    "performance@1": (10.0, 0.030, 0.1),
+    "performance@2": (8.0, 0.0349, 0.1),
+    "performance@3": (5.0, 0.0351, 0.1),  # misses more than those that miss about least
+    "powersave@1": (4.0, 0.01, 0.2),
+    "powersave@2": (3.0, 0.016, 0.2),
+    "ladder": (1.0, 0.0, 0.0),  # no pair
+}
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (
+            WORSE | {"schedutil@1": (12.0, 0.0, 0.0), "schedutil@2": (9.0, 0.02 + 1e-10, 0.1 + 1e-10)},
+            "Best governor-and-rung pair with no more misses and no more breaches than mine: schedutil@2; "
+            "mine uses 33 % less",
+        ),
+        (
+            WORSE,
+            "of those with no more breaches that miss least, the thriftiest is performance@2 "
+            "(3.49 % misses, 10.00 % breaches); mine uses 25 % less",
+        ),
+        (
+            {name: WORSE[name] for name in ("powersave@1", "powersave@2", "ladder")},
+            "none has as few breaches; of all that miss least, the thriftiest is powersave@1 "
+            "(1.00 % misses, 20.00 % breaches); mine uses 50 % more",
+        ),
+        ({"ladder": WORSE["ladder"]}, "No governor-and-rung pair was flown to compare mine with."),
+    ],
+)
+def test_the_pair_that_a_saving_is_against(others: Mapping[str, tuple[float, float, float]], said: str) -> None:
+    """Energy, misses and breaches of each: the thriftiest of those that are no worse, or of the least bad."""
+    flown = {"mine": (6.0, 0.02, 0.1), **others}
+    rows = [
+        row(controller=who, energy_j=energy_j, miss_rate=misses, accuracy_breach_rate=breached)
+        for who, (energy_j, misses, breached) in flown.items()
+    ]
+    bound = {("one", 0): 0.0}
+    assert said in sentence(Comparison(rows, bound, bound, []), "mine")
