@@ -23,10 +23,13 @@ from hw.catalog import open_board
 from hw.errors import Flaky, InputError, Missing
 from hw.profile import load_profile, need_power, open_profile, save_profile
 from hw.profiletable import Key
+from hw.real.hostfile import host_text
 from hw.real.state import state_file
+from hw.real.sysfs import Sysfs
 from hw.real.workplan import load_plan
 from hw.types import Demand, Knobs, Profile, Telemetry
 from tests.here import need_state_folder
+from tests.hostprofile import profile_of
 from tests.vulkan import NO_DEVICE, NO_DRIVER
 
 pytestmark = pytest.mark.usefixtures("this_machine")
@@ -152,6 +155,24 @@ def test_validate(swept: tuple[Path, list[str], Done], tmp_path: Path) -> None:
     (tmp_path / "host-measured.csv").write_text(text.replace(",cpu,", ",gpu,", 1))
     done = run(tmp_path, "--validate", "host-measured.csv")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "unknown unit" in done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--board", "host"), ("--board", "host.toml")])
+def test_a_profile_of_this_machine_is_looked_through_by_any_name_of_it(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("host.toml").write_text(host_text(Sysfs("/"), clock="fixed"))
+    profile = profile_of("host", tmp_path / "host.toml", "missing")
+    save_profile(profile, Path("host-x.csv"))
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, "--validate", "host-x.csv", *words])
+    profile_board.main()
+    odd, told = capsys.readouterr().out.splitlines()
+    assert odd == "odd: power is missing, latency measured"
+    assert told.startswith(f"host-x.csv: measured, {len(profile.points)} points, ")
+    Path("host.toml").unlink()
+    with pytest.raises(InputError, match=r"host\.toml"):
+        profile_board.main()
 
 
 def test_other_options_need_another_folder(swept: tuple[Path, list[str], Done], tmp_path: Path) -> None:
