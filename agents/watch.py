@@ -9,11 +9,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from typing import TYPE_CHECKING
 
-from agents.policy import Policy
 from hw.errors import PowerbandError, Refused
 from hw.knobs import check_knobs
 from hw.types import BoardSpec, Demand, Knobs, Profile, Telemetry
+
+if TYPE_CHECKING:
+    from agents.policy import Policy
 
 MISSED_INTERVALS = 60  # half a minute; a demand that no policy can meet passes sooner
 BLIND_INTERVALS = 2  # one reading may be lost to a busy bus

@@ -7,13 +7,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from envs.reward import BREACH_TOLERANCE
 from hw.errors import InputError
 from hw.types import BoardSpec, Demand, Knobs
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 ActionView = Literal["multi", "flat"]
-FLOOR_TOLERANCE = 1e-6  # single precision must not turn a met floor into a breach
 
 
 class ActionSpace:
@@ -74,7 +74,7 @@ class ActionSpace:
 
     def rung_mask(self, accuracy_min: Floats) -> npt.NDArray[np.bool_]:
         """(n, rungs): the rungs that meet the floor; the most accurate one where none does."""
-        meets = self._accuracy + np.float32(FLOOR_TOLERANCE) >= np.asarray(accuracy_min, np.float32)[:, None]
+        meets = self._accuracy + np.float32(BREACH_TOLERANCE) >= np.asarray(accuracy_min, np.float32)[:, None]
         meets[:, int(self._accuracy.argmax())] |= ~meets.any(axis=1)
         return np.asarray(meets)
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from envs.actions import FLOOR_TOLERANCE, ActionSpace, ActionView, Floats
+from envs.actions import ActionSpace, ActionView, Floats
+from envs.reward import BREACH_TOLERANCE
 from hw.clip import HALF, ONE, at_least, at_most, constant, within
 from hw.errors import InputError
 from hw.profile import need_power
@@ -92,7 +93,7 @@ class Codec(ActionSpace):
             np.float32,
         ).T.copy()
         self._rungs = np.arange(len(accuracy), dtype=np.int32)[:, None]
-        self._meets = self._accuracy[:, None] + np.float32(FLOOR_TOLERANCE)
+        self._meets = self._accuracy[:, None] + np.float32(BREACH_TOLERANCE)
         self._per_step = np.array([[1 / max(steps - 1, 1)] for steps in self._steps], np.float32)
         self.observation_size = (
             5 + 2 * len(accuracy) + len(units) + 1 + len(self._steps) + 9 + len(spec.rails) + 2 * len(units)

@@ -91,9 +91,9 @@ class ControlEnv(gym.Env[Floats, Any]):
         return self._observe(), {"scenario": self.scenario.name, "action_mask": self._mask()}
 
     def step(self, action: Any) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        """Set the knobs an action means, serve one interval, read."""
+        """Set the knobs an action means, serve one interval, read; ResetNeeded before the first `reset`."""
         if self._telemetry is None:
-            raise RuntimeError("reset the environment before the first step")
+            raise gym.error.ResetNeeded("call reset() first: a step is of an episode")
         before, demand = self._telemetry, self.demand
         self._telemetry = telemetry = self.board.step(self.codec.knobs(action), demand)
         terms = interval_terms(before, telemetry, demand, self.profile, self.weights)

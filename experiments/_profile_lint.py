@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from hw.boardfile import load_board
+from hw.catalog import find_model
 from hw.errors import InputError
 from hw.files import read_text, read_toml
 from hw.profile import load_profile
@@ -31,7 +31,7 @@ def validate(path: Path, board: str | None) -> None:
             raise InputError.at(sidecar, "does not say which board it is of", want='board = "NAME"')
         beside = path.parent / f"{name}.toml"
         board = str(beside) if beside.is_file() else name
-    spec = load_board(board).spec
+    spec = find_model(board, path).spec
     profile = load_profile(path, spec)
     oddities = list(lint(profile, spec))
     for line in oddities:

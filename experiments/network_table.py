@@ -5,8 +5,9 @@ python experiments/network_table.py --ladders alexnet-paper runs/mine
 python experiments/network_table.py --alone runs/mine-1 runs/mine-2     # rungs trained by themselves, to compare with
 python experiments/network_table.py --random
 
-Accuracies are read from `ladder.json`, where the exported model was measured; everything else is measured here, in a
-minute per ladder. What is compared takes turns, so a busy machine slows both sides; its milliseconds still suffer.
+Accuracy and confidence, measured on the exported model, MACs and bytes of a rung are read from `ladder.json`; times and
+memory are measured here, in half a minute per ladder. What is compared takes turns, so a busy machine slows both sides;
+its milliseconds still suffer.
 """
 
 from __future__ import annotations
@@ -87,16 +88,11 @@ def main() -> int:
             names = args.ladders or tuple(sorted(p.parent.name for p in ZOO.glob(f"*/{LADDER_FILE}")))
             folders = random_ladders(Path(work)) if args.random else [ladder_folder(name) for name in names]
             alone = [alone_accuracy(folder) for folder in args.alone]
-            print(markdown([measure(folder, recorded_network(folder)) for folder in told(folders)], alone))
+            print(f"measuring {', '.join(folder.name for folder in folders)}", file=sys.stderr)
+            print(markdown([measure(folder, recorded_network(folder)) for folder in folders], alone))
     except NetworkError as error:
         raise InputError(str(error)) from None
     return 0
-
-
-def told(folders: list[Path]) -> list[Path]:
-    """The folders, the first of which is announced."""
-    print(f"measuring {', '.join(folder.name for folder in folders)}", file=sys.stderr)
-    return folders
 
 
 def alone_accuracy(folder: Path) -> Alone:

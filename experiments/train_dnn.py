@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes
 
@@ -25,6 +24,7 @@ from dyndnn.record import TRAINING, begun
 from dyndnn.settings import MAX_THREADS
 from dyndnn.train_config import SHAPES, TrainConfig
 from experiments._cli import INTERRUPT_STATUS, main_guard, parse
+from experiments._console import console
 from experiments._progress import Bar
 from experiments._run import check_folder, git_commit
 from hw.errors import InputError
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 SCRIPT = "train_dnn.py"
 DESCRIPTION = "Train a dynamic network, export it for ncnn, and measure accuracy, confidence and latency of every rung."
-PLAIN_WIDTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,19 +206,19 @@ def _load(config: Config, name: str) -> Dataset:
 
 def _print(evaluation: Evaluation, data: Dataset, images: str = "test") -> None:
     """A row per rung on stdout; `images`: what those of the data are that it was measured on."""
-    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
+    out = console()
     heads, rows = evaluation.rows()
     table = Table(box=box.SIMPLE, pad_edge=False)
     for head in heads:
         table.add_column(head, justify="left" if head == "rung" else "right")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    out.print(table)
     line = (
         f"{evaluation.ladder.name}: exported model through ncnn on all {len(data.test_images):,} {images} images "
         f"of {data.name}; confidence in the right class, the largest rung's is 1."
     )
-    console.print(line, markup=False, highlight=False)
+    out.print(line)
 
 
 def _time(seconds: float) -> str:

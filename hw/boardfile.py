@@ -106,7 +106,7 @@ def _unit(path: Path, table: object) -> UnitModel:
 
 
 def _hashed(spec: BoardSpec) -> BoardSpec:
-    """The same spec with the hash of what a policy depends on: clocks' frequencies, units, rails, interval."""
+    """The same spec with the hash of what a policy depends on: name, clocks' frequencies, units, rails, interval."""
     content = {
         "name": spec.name,
         "clocks": [[c.name, list(c.freqs_hz)] for c in spec.clocks],

@@ -64,7 +64,7 @@ class BoardSpec:
     rails: tuple[str, ...]  # power rails, in the order of telemetry: every unit is one, with or without a meter
     thermal_nodes: tuple[str, ...]
     interval_s: float = 0.5  # one control interval
-    hash: str = ""  # of the clocks, units and rails: a policy refuses a board with another one
+    hash: str = ""  # of name, clocks, units, rails and interval: a policy refuses a board with another one
 
     def clock(self, name: str) -> Clock:
         """The clock of that name; KeyError where there is none."""

@@ -20,7 +20,9 @@ class Ladder:
     After the run-time demo of Lou et al., Dynamic-OFA, CVPRW 2021: the network at full speed on all big cores
     (the other clocks at their lowest); the limit is the deadline; the mean is over the last 20 frames.
     Telemetry comes per interval, so the window holds interval means weighted by frames, the oldest only in
-    part; it starts afresh with each step, since latencies of another rung say nothing of this one. A rung
+    part; it starts afresh with each step, since latencies of another rung say nothing of this one. Like the demo,
+    which warms up for 20 frames on every rung, it takes no step before the window is full: at 40 frames a second
+    that is one interval, at 2 it is ten seconds, in which a rung that is too slow stays. A rung
     that was just too slow is not climbed to again before the demand changes or `FORGET_INTERVALS` have
     passed. With the goal `max_accuracy` any rung below the top counts as below the floor. A flight starts at
     `auto_rung`; without frames it holds.
@@ -75,10 +77,10 @@ class Ladder:
             self._window.pop()
 
     def _mean_s(self) -> float | None:
-        """Mean latency of the last `WINDOW_FRAMES` frames; None where there were none."""
+        """Mean latency of the last `WINDOW_FRAMES` frames; None where there were fewer on this rung."""
         total, frames = 0.0, 0
         for latency, count in self._window:
             used = min(count, WINDOW_FRAMES - frames)
             total += latency * used
             frames += used
-        return total / frames if frames else None
+        return total / frames if frames == WINDOW_FRAMES else None

@@ -1,6 +1,6 @@
 """What every fit of board parameters shares: non-negative least squares on relative errors, folds.
 
-The laws themselves are in `fit_power.py` (XU3 A15 rail), `fit_a57.py`, `fit_gpu.py` and `fit_heat.py`.
+The laws themselves are in the files `fit_*.py` beside it.
 """
 
 from __future__ import annotations

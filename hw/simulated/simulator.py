@@ -1,7 +1,8 @@
 """The simulator: n boards at once from a board file and a profile; the only simulated physics there is.
 
 `SimBoard` is its n = 1 view and the batched environment its n = many view, so the same seed gives the same trace
-through each. What a controller may see is the measured part of an `Interval`; the exact part is for reports.
+through each. What a controller may see is the measured part of an `Interval`; the exact part is for the bounds, which
+look ahead, and for tests.
 """
 
 from __future__ import annotations

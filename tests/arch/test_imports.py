@@ -70,6 +70,16 @@ def test_what_flies_is_light(module: str) -> None:
     assert not loaded, f"importing {module} brings in {', '.join(loaded)}"
 
 
+def test_who_watches_a_flight_leans_on_hw_alone() -> None:
+    ours = tuple(name for name in PACKAGES if name != "hw")
+    code = (
+        "import json, sys; before = set(sys.modules)\n"  # an installation registers the environments
+        "import agents.supervisor\n"
+        f"print(json.dumps({{m: m for m in set(sys.modules) - before if m.partition('.')[0] in {ours!r}}}))"
+    )
+    assert set(in_fresh_python(code)) == {"agents", "agents.supervisor", "agents.watch"}
+
+
 def test_the_boards_lean_on_numpy_alone() -> None:
     code = (
         "import json, sys, hw.catalog, hw.check\n"

@@ -22,6 +22,7 @@ from envs.actions import ActionView
 from envs.codec import Codec
 from envs.control import ControlEnv
 from envs.families import scenario_set
+from envs.reward import BREACH_TOLERANCE, interval_terms
 from envs.sb3 import BoardVecEnv
 from envs.scenario import Scenario
 from envs.task import open_task
@@ -200,14 +201,27 @@ def test_an_action_outside_the_space_is_refused(action_view: ActionView) -> None
 
 
 def test_a_step_needs_a_reset_and_every_lane_its_seed() -> None:
-    env = make_many(3)
-    with pytest.raises(gymnasium.error.ResetNeeded, match=r"call reset\(\) first"):
-        env.step(env.action_space.sample())
+    env, one = make_many(3), make()
+    for early in (lambda: env.step(env.action_space.sample()), lambda: one.step([0, 0, 0, 0]), lambda: one.demand):
+        with pytest.raises(gymnasium.error.ResetNeeded, match=r"call reset\(\) first"):
+            early()
     for seeds in ([1, 2], [1, 2, 3, 4], []):
         with pytest.raises(InputError, match=f"{len(seeds)} seeds; a seed for each of 3 lanes"):
             env.reset(seed=seeds)
     env.reset(seed=[1, 2, 3])
     assert np.isfinite(env.step(env.action_space.sample())[1]).all()
+
+
+def test_a_floor_that_the_mask_takes_for_met_breaches_nothing() -> None:
+    """Just above a rung's accuracy as well: rounding, which neither minds, or a breach to both."""
+    env = make()
+    env.reset(seed=1)
+    asked = env.codec.knobs([1, 0, 0, 0])
+    before, after = (env.board.step(asked, env.demand) for _ in range(2))
+    for above, met in ((0.5 * BREACH_TOLERANCE, True), (3 * BREACH_TOLERANCE, False)):
+        demand = replace(env.demand, accuracy_min=env.profile.rungs[1].accuracy + above, goal="min_energy")
+        terms = interval_terms(before, after, demand, env.profile, env.weights)
+        assert env.codec.action_masks(demand)[1] == (terms["accuracy"] == 0.0) == met
 
 
 def test_gymnasium_records_episode_statistics() -> None:

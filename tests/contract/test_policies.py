@@ -218,14 +218,14 @@ def test_ladder_steps_down_remembers_and_tries_again() -> None:
     knobs = policy.act(seen(START), demand)
     assert knobs.rung == 2  # the floor's rung
     assert knobs.freqs_hz == {"cpu": 1e9, "gpu": 0.1e9}
-    knobs = policy.act(seen(knobs, frames=5, latency_s=0.13), demand)
+    knobs = policy.act(seen(knobs, frames=20, latency_s=0.13), demand)
     assert knobs.rung == 1  # 0.13 s is above 0.12 s
-    fine = seen(knobs, frames=5, latency_s=0.06)
+    fine = seen(knobs, frames=20, latency_s=0.06)
     rungs = [policy.act(fine, demand).rung for _ in range(21)]
     assert rungs[:19] == [1] * 19  # below the floor and latency fits, but rung 2 has just failed
     assert rungs[19] == 2  # FORGET_INTERVALS later
     # Another demand: what failed then may do now.
-    policy.act(seen(knobs, frames=5, latency_s=0.5), demand)
+    policy.act(seen(knobs, frames=20, latency_s=0.5), demand)
     assert policy.act(fine, replace(demand, deadline_s=0.3)).rung == 2
 
 
@@ -234,11 +234,11 @@ def test_ladder_climbs_for_accuracy_while_latency_fits() -> None:
     demand = replace(DEMAND, goal="max_accuracy", deadline_s=0.09, accuracy_min=0.5)
     knobs = policy.act(seen(START), demand)
     assert knobs.rung == 1  # rung 2 would take 0.1 s
-    assert policy.act(seen(knobs, frames=5, latency_s=0.05), demand).rung == 2
+    assert policy.act(seen(knobs, frames=20, latency_s=0.05), demand).rung == 2
     policy = started("ladder")
     thrifty = replace(demand, goal="min_energy")
     knobs = policy.act(seen(START), thrifty)
-    assert policy.act(seen(knobs, frames=5, latency_s=0.05), thrifty).rung == 1  # the floor is met
+    assert policy.act(seen(knobs, frames=20, latency_s=0.05), thrifty).rung == 1  # the floor is met
 
 
 def test_ladder_window_is_twenty_frames_and_drops_count() -> None:
@@ -253,10 +253,20 @@ def test_ladder_window_is_twenty_frames_and_drops_count() -> None:
     assert knobs.rung == 1
     policy = started("ladder")
     knobs = policy.act(seen(START), DEMAND)
-    assert policy.act(seen(knobs, frames=5, dropped=5), DEMAND).rung == 1
+    assert policy.act(seen(knobs, frames=20, dropped=20), DEMAND).rung == 1
     policy = started("ladder")
     knobs = policy.act(seen(START), DEMAND)
     assert policy.act(seen(knobs), DEMAND).rung == 2  # no frames: hold
+
+
+def test_ladder_waits_for_twenty_frames_on_every_rung() -> None:
+    policy = started("ladder")
+    knobs = policy.act(seen(START), DEMAND)
+    rungs = [policy.act(seen(knobs, frames=5, latency_s=0.5), DEMAND).rung for _ in range(4)]
+    assert rungs == [2, 2, 2, 1]
+    climber = replace(DEMAND, goal="max_accuracy", deadline_s=0.3)
+    slow = [policy.act(seen(knobs, frames=9, latency_s=0.05), climber).rung for _ in range(3)]
+    assert slow == [1, 1, 2]
 
 
 def test_names_and_baselines_are_light() -> None:

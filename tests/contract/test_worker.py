@@ -22,6 +22,7 @@ from hw.errors import Flaky, InputError, Refused
 from hw.ladderfile import ZOO
 from hw.real import busyloop
 from hw.real import worker as worker_module
+from hw.real.tally import tally
 from hw.real.worker import ProcessWorker
 from hw.real.workplan import WorkPlan, busy_loop, input_shape, load_plan, network, save_plan, work_seconds
 from hw.types import Demand
@@ -34,6 +35,15 @@ CPU = min(os.sched_getaffinity(0))
 
 def demand(rate_hz: float, deadline_s: float = math.inf) -> Demand:
     return Demand(rate_hz=rate_hz, deadline_s=deadline_s, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+
+
+def test_latencies_of_an_interval_are_told_by_their_mean_and_95th_percentile() -> None:
+    lines = [{"latency_s": k / 1000, "missed": k > 90} for k in range(100, 0, -1)] + [{"missed": True}] * 3
+    counted, _ = tally(lines, 0.0)
+    assert (counted.frames, counted.served, counted.dropped, counted.missed) == (103, 100, 3, 13)
+    assert counted.latency_mean_s == pytest.approx(0.0505) and counted.latency_p95_s == pytest.approx(0.09505)
+    counted, _ = tally([{"missed": True}], 0.0)
+    assert counted.latency_mean_s is None and counted.latency_p95_s is None
 
 
 @pytest.fixture

@@ -23,10 +23,13 @@ from hw.catalog import open_board
 from hw.errors import Flaky, InputError, Missing
 from hw.profile import load_profile, need_power, open_profile, save_profile
 from hw.profiletable import Key
+from hw.real.hostfile import host_text
 from hw.real.state import state_file
+from hw.real.sysfs import Sysfs
 from hw.real.workplan import load_plan
 from hw.types import Demand, Knobs, Profile, Telemetry
 from tests.here import need_state_folder
+from tests.hostprofile import profile_of
 from tests.vulkan import NO_DEVICE, NO_DRIVER
 
 pytestmark = pytest.mark.usefixtures("this_machine")
@@ -154,6 +157,24 @@ def test_validate(swept: tuple[Path, list[str], Done], tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "unknown unit" in done.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("--board", "host"), ("--board", "host.toml")])
+def test_a_profile_of_this_machine_is_looked_through_by_any_name_of_it(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("host.toml").write_text(host_text(Sysfs("/"), clock="fixed"))
+    profile = profile_of("host", tmp_path / "host.toml", "missing")
+    save_profile(profile, Path("host-x.csv"))
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, "--validate", "host-x.csv", *words])
+    profile_board.main()
+    odd, told = capsys.readouterr().out.splitlines()
+    assert odd == "odd: power is missing, latency measured"
+    assert told.startswith(f"host-x.csv: measured, {len(profile.points)} points, ")
+    Path("host.toml").unlink()
+    with pytest.raises(InputError, match=r"host\.toml"):
+        profile_board.main()
+
+
 def test_other_options_need_another_folder(swept: tuple[Path, list[str], Done], tmp_path: Path) -> None:
     out, _, _ = swept
     for words, problem in (
@@ -257,6 +278,21 @@ class Stove:
         return replace(telemetry, energy_j=None) if self.blind >= 0 else telemetry
 
 
+class Sleeper(Stove):
+    """Frames take 10 ms while they come back to back, and 14 ms after a rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[tuple[float, Telemetry]] = []  # rate that was asked for, and what came of it
+
+    def step(self, knobs: Knobs, demand: Demand) -> Telemetry:
+        telemetry = super().step(knobs, demand)
+        took_s = 0.014 if math.isfinite(demand.rate_hz) else 0.010
+        self.frames = [{**frame, "service_s": took_s} for frame in self.frames]
+        self.steps.append((demand.rate_hz, telemetry))
+        return telemetry
+
+
 def swept_on(stove: Stove, path: Path, todo: list[Key], monkeypatch: pytest.MonkeyPatch) -> Journal:
     monkeypatch.setattr(_sweep, "time", stove)
     journal = Journal(path, {})
@@ -264,6 +300,21 @@ def swept_on(stove: Stove, path: Path, todo: list[Key], monkeypatch: pytest.Monk
         effort = Effort(frames=30, least_s=2.0, most_s=20.0)
         Sweep(stove, stove, effort).run([(k, 0) for k in todo], journal, lambda _: None)  # type: ignore[arg-type]
     return journal
+
+
+def test_latency_is_of_frames_on_a_clock_and_power_of_those_back_to_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper = Sleeper()
+    (found,) = swept_on(sleeper, tmp_path / "s.jsonl", [(4, "a15", 1, 1e9)], monkeypatch).samples
+    assert set(found.service_s) == {0.014} and len(found.service_s) >= 30
+    rates_hz = [rate_hz for rate_hz, _ in sleeper.steps if rate_hz]  # without those in which it cooled
+    assert rates_hz == sorted(rates_hz, reverse=True)  # first the one, then the other
+    assert sorted(set(rates_hz)) == [pytest.approx(_sweep.BUSY_SHARE / 0.010), math.inf]
+    assert rates_hz[-1] * 0.014 < 0.7  # so it rests indeed
+    count = round(found.seconds / sleeper.spec.interval_s)
+    busy = [t.energy_j for rate_hz, t in sleeper.steps if rate_hz == math.inf and t.energy_j][-count:]
+    assert found.energy_j == pytest.approx({rail: sum(e[rail] for e in busy) for rail in sleeper.spec.rails})
 
 
 def test_a_point_that_throttles_counts_until_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,9 +368,18 @@ def test_samples_become_a_row(tmp_path: Path) -> None:
     spec = load_board("xu3").spec
     point = operating_point(spec, (1, "a7", 1, 2e8), [sample(energy_j=1.0), sample(service_s=(0.03,), energy_j=3.0)])
     assert point.latency_mean_s == pytest.approx(0.02) and point.samples == 3
-    assert point.latency_std_s == pytest.approx(0.01) and point.latency_p95_s >= point.latency_mean_s
+    assert point.latency_std_s == pytest.approx(0.01) and point.latency_p95_s == pytest.approx(0.029)
     assert point.power_w == pytest.approx(1.0)  # 4 J in 4 s
     assert set(point.rail_power_w) == set(spec.rails)
+
+
+def test_p95_is_the_95th_percentile_but_never_below_the_mean() -> None:
+    spec = load_board("xu3").spec
+    hundred = [sample(service_s=tuple(float(s) for s in range(1, 51))), sample(service_s=tuple(range(51, 101)))]
+    point = operating_point(spec, (1, "a7", 1, 2e8), hundred)
+    assert (point.samples, point.latency_mean_s, point.latency_p95_s) == (100, 50.5, 95.05)
+    uneven = operating_point(spec, (1, "a7", 1, 2e8), [sample(service_s=(0.01,) * 30 + (1.0,))])
+    assert uneven.latency_p95_s == uneven.latency_mean_s > 0.01
 
 
 def test_few_frames_are_one_line() -> None:

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dyndnn.data import CIFAR10_FOLDER, CIFAR10_MD5
 from dyndnn.ladder import load_ladder
+from experiments import train_dnn
 from tests.e2e.refusing import refused, run_inside
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments/train_dnn.py"
@@ -69,6 +71,19 @@ def test_evaluate(trained: tuple[Path, Done], tmp_path: Path) -> None:
     for rung in ladder.rungs:
         assert any(rung.name in line and f"{100 * rung.accuracy:.2f}" in line for line in done.stdout.splitlines())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_a_strangers_ladder_are_printed_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["[/small]", "[red]x", ":smile:", "[link=here]100%"]
+    evaluation = SimpleNamespace(
+        rows=lambda: (("rung", "accuracy %"), [(name, "90.00") for name in names]),
+        ladder=SimpleNamespace(name="[bold]mine"),
+    )
+    data = SimpleNamespace(name="digits", test_images=range(360))
+    train_dnn._print(evaluation, data)  # type: ignore[arg-type]
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told if "90.00" in line] == names
+    assert any(line.startswith("[bold]mine: exported model") for line in told)
 
 
 def test_half_exports_an_ended_run_again(trained: tuple[Path, Done], tmp_path: Path) -> None:

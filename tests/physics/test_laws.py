@@ -77,6 +77,33 @@ def test_frames_add_up_at_the_highest_rates() -> None:
         assert (interval.served + interval.dropped == interval.frames).all()
 
 
+@pytest.mark.parametrize("changed", [("clock",), ("place",), ("rung",), ("clock", "place", "rung")])
+def test_a_switch_delays_frames_by_its_stall_and_draws_its_energy_once(changed: tuple[str, ...]) -> None:
+    """Two boards alike in all but what was granted before: what differs then is what the switch costs."""
+    costs = replace(MODEL.switching, rung_s=3e-3, energy_j=1000 * MODEL.switching.energy_j)
+    simulator = Simulator(replace(MODEL, switching=costs), PROFILE, 1)
+    knobs = knobs_of(4, "a15", 1, 3e8, 4e8, 2)
+    # more frames than it can serve, and a deadline that none of them misses: each waits for all work before it
+    rate, deadline_s = np.full(2, 100.0, np.float32), np.full(2, 1e3, np.float32)
+    simulator.step(knobs[:, :1], rate[:1], deadline_s[:1])
+    boards = simulator.fork(np.array([0, 0]))
+    others = {"rung": (0, 0), "place": (1, SPEC.placements.index(("a7", 4))), "clock": (2, 0)}  # of the idle cluster
+    stalls_s = {"rung": costs.rung_s, "place": costs.migration_s, "clock": MODEL.stall_s[0] + costs.control_path_s}
+    for name in changed:
+        row, other = others[name]
+        assert boards.granted[row, 1] != other
+        boards.granted[row, 1] = other
+    first, after = (boards.step(knobs, rate, deadline_s) for _ in range(2))
+    assert first.switched.sum(axis=0).tolist() == [0, len(changed)] and not after.switched.any()
+    stall_s = sum(stalls_s[name] for name in changed)
+    for interval in (first, after):  # nobody makes up for it: the backlog stays that much longer
+        assert np.diff(interval.latency_mean_s)[0] == pytest.approx(stall_s, rel=0.01)
+        assert np.diff(interval.latency_p95_s)[0] == pytest.approx(stall_s, rel=0.01)
+    extra_j = np.diff(first.exact_power_w)[:, 0] * SPEC.interval_s
+    np.testing.assert_allclose(extra_j, [costs.energy_j if rail == "a15" else 0.0 for rail in SPEC.rails], atol=1e-5)
+    np.testing.assert_allclose(np.diff(after.exact_power_w), 0.0, atol=1e-3)  # but for the little that it warmed
+
+
 @few
 @given(seeds)
 def test_throttling_only_lowers_clocks(seed: int) -> None:

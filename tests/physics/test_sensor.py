@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from hw.simulated.sensor import energy_error, read_energy
+from hw.simulated.sensor import energy_error, rails_error_j, read_energy, read_temperature
 from tests.arrays import f32
+from tests.physics.xu3 import MODEL, seeded
 
 # INA231 under the mainline driver and under the vendor's, INA3221 of the Jetson Nano; data sheets and drivers
 METERS = {
@@ -79,3 +80,31 @@ def test_figures_that_a_person_can_check() -> None:
     assert one.lag_j == pytest.approx(0.0352)
     assert one.rounding_j == pytest.approx(0.025 * 0.5 / math.sqrt(12 * 14))  # 0.96 mJ
     assert one.gain_j == pytest.approx(0.015)
+
+
+def test_rails_err_independently() -> None:
+    """3, 4 and 12 make 13; the gains alone, of meters without a window's lag and without steps."""
+    how = {"window_s": 0.0352, "step_w": 0.0, "interval_s": INTERVAL_S}
+    steady_j = {"a7": 3.0, "a15": 4.0, "mem": 12.0}
+    assert rails_error_j(steady_j, steady_j, **how, gain_std=0.1) == pytest.approx(1.3)
+    # one jumped by so much that its lag is 4 J
+    before_j = {**steady_j, "a7": 3.0 + 4.0 * INTERVAL_S / 0.0352}
+    assert rails_error_j(steady_j, before_j, **how, gain_std=0.0) == pytest.approx(4.0)
+    assert rails_error_j(steady_j, before_j, **how, gain_std=0.1) == pytest.approx(math.hypot(4.0, 1.3))
+
+
+def test_a_temperature_is_rounded_down_to_the_sensors_step() -> None:
+    temp_c = f32([49.99, 50.0, 50.49, 50.5, 50.99, -0.01])
+    assert read_temperature(temp_c, 1.0).tolist() == [49.0, 50.0, 50.0, 50.0, 50.0, -1.0]
+    assert read_temperature(temp_c, 0.5).tolist() == [49.5, 50.0, 50.0, 50.5, 50.5, -0.5]
+    np.testing.assert_array_equal(read_temperature(temp_c, 0.0), temp_c)
+
+
+def test_a_board_tells_its_temperature_by_the_sensors_step() -> None:
+    simulator = seeded(0, 8)
+    simulator.inject(np.zeros((2, 8), np.float32), np.zeros(8, np.float32), f32(np.linspace(20.0, 21.0, 8)))
+    knobs = np.zeros((2 + len(MODEL.spec.clocks), 8), np.intp)
+    interval = simulator.step(knobs, np.full(8, 2.0, np.float32), np.ones(8, np.float32))
+    assert MODEL.sensor.temp_step_c == 1.0
+    np.testing.assert_array_equal(interval.temp_c, np.floor(interval.exact_temp_c))
+    assert (interval.temp_c < interval.exact_temp_c).all()
