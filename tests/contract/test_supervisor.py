@@ -234,6 +234,16 @@ def test_what_a_load_needs_is_started_before_a_beat_is_waited_for(monkeypatch: p
     assert told[0] == [0.0, 0.0, 0.5, *[0.0] * (len(load) - 4)] and told[1] == "beat"
 
 
+def test_before_the_board_is_put_back_it_has_time_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    flight = Flight(open_board("xu3"), make_policy("ladder"), title="", hot_c=200.0)
+    monkeypatch.setattr(flight, "_board", SimpleNamespace(close=lambda: told.append("put back")))
+    watched = SimpleNamespace(beat=told.append, close=lambda: told.append("watched no more"))
+    monkeypatch.setattr(flight, "_supervisor", watched)
+    flight._land()
+    assert told == [START_S, "put back", "watched no more"]
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A machine with one setting."""
