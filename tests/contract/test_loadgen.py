@@ -19,6 +19,7 @@ import pytest
 from hw.errors import Flaky, Refused
 from hw.real import loadgen
 from hw.real.burner import COPY_BYTES, TURN_S, _Copier, turn
+from hw.real.guard import end, start_guarded
 from hw.real.loadgen import STRESS_NG, ProcessLoad
 from hw.types import Load
 from tests.processes import descendants, gone, until, worked_s, works
@@ -198,6 +199,32 @@ def test_nothing_is_left_after_a_kill(stress_ng: bool) -> None:
         assert len(pids) >= 2
         os.kill(process.pid, signal.SIGKILL)
         gone(pids)
+
+
+@pytest.mark.parametrize(
+    ("program", "processes", "killed"),
+    [
+        ("trap '' TERM; sleep 60 & sleep 60", 3, False),
+        ("(trap '' TERM; exec sleep 60) & wait", 2, False),
+        ("trap 'kill $!; exit' TERM; sleep 60 & wait", 2, True),
+    ],
+)
+def test_a_program_ends_with_its_guard(program: str, processes: int, killed: bool) -> None:
+    """With all its children, whatever they ignore; where the guard is killed, it is asked to end them itself."""
+    guard, pids = start_guarded(["sh", "-c", program]), set[int]()
+    try:
+        until(lambda: len(descendants(guard.pid)) == processes, process=guard)
+        pids = descendants(guard.pid)
+        if killed:
+            guard.kill()
+        elif guard.stdin is not None:
+            guard.stdin.close()
+        gone(pids, 20.0)
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        end(guard)
 
 
 def test_what_cannot_be() -> None:
