@@ -14,6 +14,7 @@ from hw.real.meters import FROZEN_S, Meter, find_source
 from hw.real.sensors import Usage, Zones
 from hw.real.sources import INA231, INA3221, RAPL, Source
 from hw.real.sysfs import Sysfs
+from tests.processes import until
 
 I2C = "sys/bus/i2c"
 XU3 = {"a7": "0045", "a15": "0040"}
@@ -390,7 +391,6 @@ def test_the_thread_samples_by_itself_and_ends(tmp_path: Path) -> None:
     meter.start()
     meter.start()
     assert threading.active_count() == threads + 1
-    while time.samples < 5:
-        pass
+    until(lambda: time.samples >= 5)
     meter.close()
     assert threading.active_count() == threads
