@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import replace
@@ -17,8 +18,10 @@ from hw.profile import save_profile
 from hw.real.host import HostBoard, open_host
 from hw.real.hostclocks import FixedClock, Together
 from hw.real.hostfile import find_clock, host_model, host_text
+from hw.real.hostpower import ModelledSource
 from hw.real.interfaces import Served
 from hw.real.quota import QuotaClock
+from hw.real.sensors import Usage
 from hw.real.settings import put_back
 from hw.real.sysfs import Sysfs
 from hw.real.workplan import WorkPlan, save_plan
@@ -72,6 +75,14 @@ def test_the_clock_is_cpufreq_where_there_is_one(tmp_path: Path) -> None:
     assert clock.state() == before
     with pytest.raises(Missing, match="no clock frequency in common"):
         find_clock(write(tmp_path, cpufreq(1, "900000 1000000")), (0, 1), "cpufreq")
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_of_two_policies_the_slower_counts(tmp_path: Path, slow: int) -> None:
+    khz, folder = "800000 1600000 2400000", "sys/devices/system/cpu/cpufreq/policy"
+    clock = find_clock(write(tmp_path, {**cpufreq(0, khz), **cpufreq(1, khz)}), (0, 1))[1]
+    write(tmp_path, {f"{folder}{slow}/scaling_max_freq": 1600000, f"{folder}{1 - slow}/scaling_cur_freq": 2400000})
+    assert (clock.limit_hz, clock.granted_hz(), clock.set(2.4e9)) == (1.6e9, 8e8, 8e8)
 
 
 def test_else_a_quota_else_nothing(tmp_path: Path) -> None:
@@ -151,6 +162,27 @@ def test_a_board_file_of_any_machine(tmp_path: Path) -> None:
     for cores in (0, 5000):
         with pytest.raises(InputError, match="out of range"):
             host_text(sysfs, cores=cores)
+
+
+class HalfBusy(Usage):
+    """Cores half of whose time is work, one of them always."""
+
+    def __init__(self) -> None: ...
+
+    def shares(self) -> tuple[dict[str, float], dict[str, float]]:
+        return {"cpu": 0.5}, {"cpu": 1.0}
+
+
+def test_modelled_energy_is_that_of_the_clock_and_of_the_busy_cores(tmp_path: Path) -> None:
+    model = host_model(write(tmp_path, cpufreq(CPUS[0], "800000 1600000 2400000")), cores=1)
+    four = replace(model, spec=replace(model.spec, units=(replace(model.spec.units[0], cores=4),)))
+    source = ModelledSource(four, HalfBusy(), FixedClock(1.6e9))
+    unit, volts = model.units[0], 0.95
+    leaks_w = volts * unit.leak_a * math.exp(unit.leak_per_v * (volts - 1.0))  # at 50 C
+    watts = leaks_w + (unit.cluster_nf + unit.background_nf * 0.5 * 4) * 1e-9 * volts**2 * 1.6e9
+    for total_s in (2.0, 4.0):
+        assert source.joules(2.0) == {"cpu": pytest.approx(2.0 * watts)}
+        assert sum(source.digits()) == pytest.approx(total_s * watts)
 
 
 @pytest.fixture

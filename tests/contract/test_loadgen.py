@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hw.errors import Flaky, Refused
+from hw.real import loadgen
 from hw.real.burner import COPY_BYTES, TURN_S, _Copier, turn
+from hw.real.guard import end, start_guarded
 from hw.real.loadgen import STRESS_NG, ProcessLoad
 from hw.types import Load
 from tests.processes import descendants, gone, until, worked_s, works
@@ -34,6 +38,62 @@ def stressed(pids: Iterable[int]) -> bool:
             program = Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]
             found |= Path(program).name.startswith(STRESS_NG)
     return found
+
+
+class Told:
+    """A burner that only remembers what it is told."""
+
+    def __init__(self, cpus: tuple[int, ...]) -> None:
+        self.cpus, self.told = cpus, ""
+
+    def tell(self, told: str) -> None:
+        self.told = told
+
+
+@pytest.fixture
+def burners(monkeypatch: pytest.MonkeyPatch) -> list[Told]:
+    """Those that a load starts from now on, which are no processes."""
+    started: list[Told] = []
+
+    def start(cpus: tuple[int, ...]) -> Told:
+        started.append(Told(cpus))
+        return started[-1]
+
+    monkeypatch.setattr(loadgen, "_on_cpus", start)
+    return started
+
+
+def test_a_load_is_shared_out_among_burners(burners: list[Told]) -> None:
+    load = ProcessLoad({"big": (2, 3, 4), "little": (0, 1)}, stress_ng=False)
+    for busy, mem_gbps, big, little in (
+        ({}, 0.1, ["0.0000 0.1000"], []),
+        ({"big": 2.3}, 0.5, ["1.0000 0.5000", "1.0000 0.0000", "0.3000 0.0000"], []),
+        ({"big": 0.25, "little": 1.0}, 0.0, ["0.2500 0.0000", "0.0000 0.0000", "0.0000 0.0000"], ["1.0000 0.0000"]),
+        ({"little": 0.4}, 0.2, ["0.0000 0.2000", "0.0000 0.0000", "0.0000 0.0000"], ["0.4000 0.0000"]),
+        ({}, 0.0, ["0.0000 0.0000"] * 3, ["0.0000 0.0000"]),
+    ):
+        load.set(Load(busy=busy, mem_gbps=mem_gbps))
+        assert [b.told for b in burners if b.cpus == (2, 3, 4)] == big
+        assert [b.told for b in burners if b.cpus == (0, 1)] == little
+
+
+def test_whole_cores_that_move_no_memory_are_stress_ng_s(burners: list[Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def start(command: list[str]) -> SimpleNamespace:
+        started.append(" ".join(command))
+        return SimpleNamespace(poll=lambda: None, stdin=BytesIO())
+
+    monkeypatch.setattr(shutil, "which", lambda _: "/bin/stress-ng")
+    monkeypatch.setattr(loadgen, "start_guarded", start)
+    load = ProcessLoad({"cpu": (0, 1, 2)})
+    load.set(Load(busy={"cpu": 2.3}, mem_gbps=0.5))
+    one = "/bin/stress-ng --cpu 1 --cpu-method int64 --taskset 0,1,2 --quiet --timeout 0"
+    assert started == [one] and [b.told for b in burners] == ["1.0000 0.5000", "0.3000 0.0000"]
+    load.set(Load(busy={"cpu": 2.3}))
+    assert started == [one] * 2 and [b.told for b in burners] == ["0.3000 0.0000", "0.0000 0.0000"]
+    load.set(Load(busy={"cpu": 1.0}))
+    assert len(started) == 2 and len(load._stress) == 1 and [b.told for b in burners] == ["0.0000 0.0000"] * 2
 
 
 @pytest.mark.parametrize("stress_ng", BOTH)
@@ -139,6 +199,32 @@ def test_nothing_is_left_after_a_kill(stress_ng: bool) -> None:
         assert len(pids) >= 2
         os.kill(process.pid, signal.SIGKILL)
         gone(pids)
+
+
+@pytest.mark.parametrize(
+    ("program", "processes", "killed"),
+    [
+        ("trap '' TERM; sleep 60 & sleep 60", 3, False),
+        ("(trap '' TERM; exec sleep 60) & wait", 2, False),
+        ("trap 'kill $!; exit' TERM; sleep 60 & wait", 2, True),
+    ],
+)
+def test_a_program_ends_with_its_guard(program: str, processes: int, killed: bool) -> None:
+    """With all its children, whatever they ignore; where the guard is killed, it is asked to end them itself."""
+    guard, pids = start_guarded(["sh", "-c", program]), set[int]()
+    try:
+        until(lambda: len(descendants(guard.pid)) == processes, process=guard)
+        pids = descendants(guard.pid)
+        if killed:
+            guard.kill()
+        elif guard.stdin is not None:
+            guard.stdin.close()
+        gone(pids, 20.0)
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        end(guard)
 
 
 def test_what_cannot_be() -> None:

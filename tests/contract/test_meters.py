@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from hw.boardmodel import RealModel
-from hw.errors import Missing
+from hw.errors import Flaky, Missing
 from hw.real.meters import FROZEN_S, Meter, find_source
-from hw.real.sensors import Zones
+from hw.real.sensors import Usage, Zones
 from hw.real.sources import INA231, INA3221, RAPL, Source
 from hw.real.sysfs import Sysfs
+from tests.processes import until
 
 I2C = "sys/bus/i2c"
 XU3 = {"a7": "0045", "a15": "0040"}
@@ -274,6 +275,26 @@ def test_the_hottest_of_two_zones_of_a_type(tmp_path: Path) -> None:
     assert zones.temps_c() == {"cpu": 90.0, "board": 60.0}
 
 
+@pytest.mark.parametrize("broken", ["-273000", "-40001", "150001", "200000", ""])
+def test_what_is_no_temperature_of_a_board_is_not_believed(tmp_path: Path, broken: str) -> None:
+    for k, temp in enumerate((broken, "45000")):
+        put(tmp_path, f"sys/class/thermal/thermal_zone{k}/type", "soc")
+        put(tmp_path, f"sys/class/thermal/thermal_zone{k}/temp", temp)
+    zones = Zones(Sysfs(tmp_path), {"soc": ["soc"]})
+    assert zones.temps_c() == {"soc": 45.0}
+    put(tmp_path, "sys/class/thermal/thermal_zone1/temp", broken)
+    with pytest.raises(Flaky, match="C is no temperature of a board" if broken else "zone1/temp: "):
+        zones.temps_c()
+
+
+def test_a_core_that_waits_for_a_disk_is_not_busy_and_a_guest_works_once(tmp_path: Path) -> None:
+    put(tmp_path, "proc/stat", "cpu0 7 7 7 7 7 7 7 7 7 7\ncpu1 7 7 7 7 7 7 7 7 7 7")
+    usage = Usage(Sysfs(tmp_path), {"cpu": (0, 1)}, {})
+    # user nice system idle iowait irq softirq steal: a hundred more each; then the guests, who are users already
+    put(tmp_path, "proc/stat", "cpu0 35 8 8 47 37 7 7 7 35 8\ncpu1 7 7 7 27 37 12 17 42 7 7")
+    assert usage.shares() == ({"cpu": 0.4}, {"cpu": 0.5})
+
+
 def test_the_vendor_switch_is_the_only_write(tmp_path: Path, time: HandTime) -> None:
     transcript: list[str] = []
     fake = VendorINA231(tmp_path)
@@ -370,7 +391,6 @@ def test_the_thread_samples_by_itself_and_ends(tmp_path: Path) -> None:
     meter.start()
     meter.start()
     assert threading.active_count() == threads + 1
-    while time.samples < 5:
-        pass
+    until(lambda: time.samples >= 5)
     meter.close()
     assert threading.active_count() == threads

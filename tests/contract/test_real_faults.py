@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from agents.watch import HOT_C, Watch
-from hw.errors import Flaky
+from hw.errors import Flaky, Refused
 from hw.real.emulated import EmulatedLoad, EmulatedWorker
 from hw.real.emulation import Emulation
+from hw.real.meters import Meter
 from hw.real.state import state_file
 from tests.emulated import DEMAND, POLICY4, fly_on, full_speed, limits
 
@@ -109,6 +111,42 @@ def test_a_dead_worker_is_flaky_and_the_board_can_be_closed(xu3: Emulation) -> N
     board.close()
     xu3.ask("look")
     assert limits(xu3.root) == before
+
+
+def test_a_setting_that_does_not_go_back_keeps_nothing_running(xu3: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, closed, threads = fly_on(xu3), list[str](), threading.active_count()
+    monkeypatch.setattr(EmulatedWorker, "close", lambda _: closed.append("worker"))
+    monkeypatch.setattr(EmulatedLoad, "close", lambda _: closed.append("load"))
+    board.reset(seed=0)
+    assert threading.active_count() > threads, "the meter's"
+    (xu3.root / POLICY4 / "scaling_governor").unlink()
+    with pytest.raises(Flaky, match=r"xu3: not put back: .*scaling_governor: there is no such file"):
+        board.close()
+    assert sorted(closed) == ["load", "worker"]
+    assert threading.active_count() == threads
+    assert not guards_of(xu3.root)
+    (xu3.root / POLICY4 / "scaling_governor").write_text("userspace\n")
+    board.close()
+    assert not state_file(xu3.root).exists()
+
+
+def test_a_board_that_cannot_be_taken_is_given_back(xu3: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, before = fly_on(xu3), limits(xu3.root)
+    at_the_last: list[bool] = []
+
+    def fails(meter: Meter) -> None:
+        at_the_last.append(limits(xu3.root) != before and state_file(xu3.root).exists())
+        raise Refused("no meter")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Meter, "start", fails)
+        with pytest.raises(Refused, match="no meter"):
+            board.reset(seed=0)
+    assert at_the_last == [True]
+    assert limits(xu3.root) == before
+    assert not state_file(xu3.root).exists() and not guards_of(xu3.root)
+    board.reset(seed=0)  # it can be tried again
+    board.close()
 
 
 def test_an_emulator_that_dies_is_flaky(xu3: Emulation) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -51,16 +51,29 @@ def test_a_second_controller_is_refused(xu3: Emulation) -> None:
     board.close()
 
 
-def emulate(folder: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "hw.real.emulator", "--board", "xu3", "--dir", str(folder)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def emulate(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts an emulator in the test's folder."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        words = [sys.executable, "-m", "hw.real.emulator", "--board", "xu3", "--dir", str(tmp_path)]
+        running.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
 
 
-def test_an_emulator_s_folder_is_its_own_until_it_ends(tmp_path: Path) -> None:
-    first = emulate(tmp_path)
+def test_an_emulator_s_folder_is_its_own_until_it_ends(
+    tmp_path: Path, emulate: Callable[[], subprocess.Popen[str]]
+) -> None:
+    first = emulate()
     assert first.stdout is not None
     assert first.stdout.readline().startswith("xu3 in ")
-    second = emulate(tmp_path)
+    second = emulate()
     assert second.communicate(timeout=60)[1] == (
         f"error: {tmp_path}: an emulator runs there; end that one, or name another folder\n"
     )
@@ -68,13 +81,13 @@ def test_an_emulator_s_folder_is_its_own_until_it_ends(tmp_path: Path) -> None:
     Emulation.attach(tmp_path, model_of("xu3")[0]).close()  # the first one answers still
     first.kill()
     first.communicate()
-    third = emulate(tmp_path)
+    third = emulate()
     assert third.stdout is not None
     assert third.stdout.readline().startswith("xu3 in ")
     third.kill()
     third.communicate()
     (tmp_path / "emulator.sock").unlink()
-    other = emulate(tmp_path)
+    other = emulate()
     assert "sys: is no emulator's; an empty folder" in other.communicate(timeout=60)[1]
     assert (tmp_path / POLICY4).exists()
 

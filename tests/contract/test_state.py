@@ -182,6 +182,13 @@ def test_every_end_puts_it_back(root: Path, end: str, status: int) -> None:
     assert not state_file(root).exists()
 
 
+def test_a_signal_that_nohup_ignores_is_ignored(root: Path) -> None:
+    end = "signal.raise_signal(signal.SIGHUP)\nprint(hold.file.exists(), sysfs.read('sys/enable'))"
+    done = subprocess.run(["nohup", *script(root, end)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "changed\nTrue 1\n"), done.stderr
+    assert shown(root) == FILES and not state_file(root).exists()
+
+
 def test_a_child_that_dies_leaves_the_board_alone(root: Path) -> None:
     code = (
         "pid = os.fork()\n"

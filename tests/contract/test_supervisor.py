@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from agents import supervisor
 from agents.policy import make_policy
 from agents.runtime import control
-from agents.supervisor import LOG, SLACK_S, Supervisor, _starved_s, takes, tell
+from agents.supervisor import LOG, SLACK_S, START_S, Supervisor, _starved_s, takes, tell
 from agents.watch import (
     BLIND_INTERVALS,
     HOT_C,
@@ -242,6 +244,16 @@ def test_what_a_load_needs_is_started_before_a_beat_is_waited_for(monkeypatch: p
     assert told[0] == [0.0, 0.0, 0.5, *[0.0] * (len(load) - 4)] and told[1] == "beat"
 
 
+def test_before_the_board_is_put_back_it_has_time_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    flight = Flight(open_board("xu3"), make_policy("ladder"), title="", hot_c=200.0)
+    monkeypatch.setattr(flight, "_board", SimpleNamespace(close=lambda: told.append("put back")))
+    watched = SimpleNamespace(beat=told.append, close=lambda: told.append("watched no more"))
+    monkeypatch.setattr(flight, "_supervisor", watched)
+    flight._land()
+    assert told == [START_S, "put back", "watched no more"]
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A machine with one setting."""
@@ -403,6 +415,68 @@ def test_who_waits_for_a_core_is_not_silent() -> None:
             process.kill()
             process.wait()
     assert _starved_s(pids) == 0.0, "who is gone waits for nothing"
+
+
+class Waiting:
+    """A supervisor's clock and pipe in its place: time passes while it looks, and what is said it finds at some look.
+
+    `starved_s`: how long the controller (7) and whom it waits for (8) have been without a core by then.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        said: Mapping[int, bytes],
+        *,
+        starved_s: Callable[[float], float] = lambda now_s: 0.0,
+        parent: int = 7,
+    ) -> None:
+        self.now_s, self.looks, self.ended = 0.0, 0, list[tuple[int, int]]()
+        self._said = said
+        system = SimpleNamespace(
+            read=lambda *_: said[self.looks], getppid=lambda: parent, kill=lambda *what: self.ended.append(what)
+        )
+        monkeypatch.setattr(supervisor, "os", system)
+        monkeypatch.setattr(supervisor, "select", self)
+        monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        monkeypatch.setattr(supervisor, "_starved_s", lambda pids: starved_s(self.now_s) if pids == (7, 8) else 0.0)
+
+    def select(self, read: object, write: object, error: object, seconds: float) -> tuple[bool]:
+        self.now_s += seconds
+        self.looks += 1
+        return (self.looks in self._said,)
+
+    def wait(self) -> str:
+        return supervisor._wait(7, (8,))
+
+
+def test_who_gets_no_core_is_never_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = Waiting(monkeypatch, {100: b""}, starved_s=lambda now_s: now_s)
+    assert waiting.wait() == "is gone"
+    assert waiting.now_s > 10 * START_S and not waiting.ended
+
+
+@pytest.mark.parametrize(("said", "promised_s", "until_s"), [({}, START_S, 40.0), ({1: b"1.0\n5.0\n"}, 5.0, 35.0)])
+def test_time_without_a_core_counts_for_one_promise(
+    monkeypatch: pytest.MonkeyPatch, said: Mapping[int, bytes], promised_s: float, until_s: float
+) -> None:
+    waiting = Waiting(monkeypatch, said, starved_s=lambda now_s: min(now_s, 10.0))
+    assert waiting.wait() == f"was not heard of for {promised_s:.1f} s and was ended"
+    assert waiting.now_s == until_s and waiting.ended == [(7, signal.SIGKILL)]
+
+
+@pytest.mark.parametrize("look", [1, 2, 3, 4])
+def test_the_supervisor_looks_again_once_the_time_is_up(monkeypatch: pytest.MonkeyPatch, look: int) -> None:
+    waiting = Waiting(monkeypatch, {look: b""})
+    assert waiting.wait() == "is gone"
+    assert waiting.now_s == START_S and not waiting.ended
+
+
+def test_whose_child_the_supervisor_is_no_more_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number may be another process's by then."""
+    waiting = Waiting(monkeypatch, {}, parent=1)
+    assert "was not heard of" in waiting.wait()
+    assert not waiting.ended
 
 
 def test_whoever_hangs_is_ended_within_a_second() -> None:

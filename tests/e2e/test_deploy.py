@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -216,14 +216,34 @@ def on(emulation: Emulation, *more: object) -> tuple[object, ...]:
     return ("--policy", "schedutil@auto", "--board", "xu3", "--backend", "emulated", "--root", emulation.root, *more)
 
 
-def in_flight(emulation: Emulation, *more: object) -> Popen:
-    """A flight that has begun."""
-    flying = subprocess.Popen(words(*on(emulation, *more)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert flying.stdout is not None
-    assert flying.stdout.readline()
-    assert flying.stdout.readline().startswith("found kernel "), flying.communicate()[1]
-    assert " | missed " in flying.stdout.readline(), flying.communicate()[1]
-    return flying
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
+    """As Popen; what runs still at the end of the test is killed, and its board is put back."""
+    running: list[subprocess.Popen[Any]] = []
+
+    def popen(words: list[str], **more: Any) -> subprocess.Popen[Any]:
+        running.append(subprocess.Popen(words, **more))
+        return running[-1]
+
+    yield popen
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def in_flight(start: Callable[..., Popen]) -> Callable[..., Popen]:
+    """Starts a flight; it has begun."""
+
+    def begin(emulation: Emulation, *more: object) -> Popen:
+        flying = start(words(*on(emulation, *more)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert flying.stdout is not None
+        assert flying.stdout.readline()
+        assert flying.stdout.readline().startswith("found kernel "), flying.communicate(timeout=60)[1]
+        assert " | missed " in flying.stdout.readline(), flying.communicate(timeout=60)[1]
+        return flying
+
+    return begin
 
 
 def kill_all(emulation: Emulation, flying: Popen) -> None:
@@ -235,7 +255,7 @@ def kill_all(emulation: Emulation, flying: Popen) -> None:
 
 
 @pytest.mark.parametrize("how", ["--restore", "the next start"])
-def test_all_killed_and_the_board_is_put_back(xu3: Emulation, how: str) -> None:
+def test_all_killed_and_the_board_is_put_back(xu3: Emulation, in_flight: Callable[..., Popen], how: str) -> None:
     before = limits(xu3.root)
     kill_all(xu3, in_flight(xu3))
     assert limits(xu3.root) != before
@@ -249,7 +269,7 @@ def test_all_killed_and_the_board_is_put_back(xu3: Emulation, how: str) -> None:
     assert "nothing to put back" in run("--restore", "--root", xu3.root).stdout
 
 
-def test_after_a_boot_nothing_is_put_back(xu3: Emulation) -> None:
+def test_after_a_boot_nothing_is_put_back(xu3: Emulation, in_flight: Callable[..., Popen]) -> None:
     before, boot_id = limits(xu3.root), xu3.root / BOOT_ID
     booted = boot_id.read_text()
     kill_all(xu3, in_flight(xu3))
@@ -276,7 +296,9 @@ def test_what_was_found_is_said(xu3: Emulation) -> None:
     assert f"; a15: {POLICY4}, governor {governor}, set by " in told
 
 
-def test_a_second_controller_is_refused_and_changes_nothing(xu3: Emulation, tmp_path: Path) -> None:
+def test_a_second_controller_is_refused_and_changes_nothing(
+    xu3: Emulation, in_flight: Callable[..., Popen], tmp_path: Path
+) -> None:
     (tmp_path / "t.csv").write_text("of an earlier flight\n")
     flying = in_flight(xu3)
     again = run(*on(xu3, "--telemetry", tmp_path / "t.csv"))
@@ -292,7 +314,9 @@ def test_a_second_controller_is_refused_and_changes_nothing(xu3: Emulation, tmp_
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_flight_that_nobody_reads_flies_on(xu3: Emulation, tmp_path: Path, stream: str) -> None:
+def test_a_flight_that_nobody_reads_flies_on(
+    xu3: Emulation, start: Callable[..., subprocess.Popen[Any]], tmp_path: Path, stream: str
+) -> None:
     """As at a terminal that was stopped; the supervisor would take the wait for a hang."""
     read, write = os.pipe()
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
@@ -301,7 +325,7 @@ def test_a_flight_that_nobody_reads_flies_on(xu3: Emulation, tmp_path: Path, str
     (tmp_path / "mine.py").write_text(FAILS)
     more = ("--intervals", 60, "--telemetry", "t.csv", "--fallback", "ladder", "--policy", "mine.py:X")
     out, err = (write if stream == name else subprocess.PIPE for name in ("stdout", "stderr"))
-    flying = subprocess.Popen(words(*on(xu3, *more)), cwd=tmp_path, stdout=out, stderr=err)
+    flying = start(words(*on(xu3, *more)), cwd=tmp_path, stdout=out, stderr=err)
     os.close(write)
     said = b"".join(part or b"" for part in flying.communicate(timeout=60))
     with os.fdopen(read, "rb") as rest:
@@ -312,11 +336,13 @@ def test_a_flight_that_nobody_reads_flies_on(xu3: Emulation, tmp_path: Path, str
     assert (b"ladder takes over" in said) == (stream == "stdout")
 
 
-def test_a_flight_at_a_terminal_that_stalls_flies_on(xu3: Emulation, tmp_path: Path) -> None:
+def test_a_flight_at_a_terminal_that_stalls_flies_on(
+    xu3: Emulation, start: Callable[..., subprocess.Popen[Any]], tmp_path: Path
+) -> None:
     """It says that it can be written to where it takes half a line."""
     screen, terminal = pty.openpty()
     more = ("--intervals", 110, "--telemetry", "t.csv")
-    flying = subprocess.Popen(words(*on(xu3, *more)), cwd=tmp_path, stdout=terminal, stderr=subprocess.PIPE)
+    flying = start(words(*on(xu3, *more)), cwd=tmp_path, stdout=terminal, stderr=subprocess.PIPE)
     os.close(terminal)
     until(lambda: flying.poll() is not None or _rows_so_far(tmp_path / "t.csv") == 111)
     said = b""
@@ -331,7 +357,7 @@ def test_a_flight_at_a_terminal_that_stalls_flies_on(xu3: Emulation, tmp_path: P
     assert all(line.count(" | ") == 6 for line in lines if " ms, " in line and "median" not in line)
 
 
-def test_a_shadow_flight_sets_nothing(xu3: Emulation, tmp_path: Path) -> None:
+def test_a_shadow_flight_sets_nothing(xu3: Emulation, in_flight: Callable[..., Popen], tmp_path: Path) -> None:
     before = limits(xu3.root)
     file = policy_of("xu3", 4, tmp_path / "policy.npz")
     more = ("--policy", file, "--shadow", "--intervals", 300, "--telemetry", tmp_path / "t.csv")
@@ -347,8 +373,10 @@ def test_a_shadow_flight_sets_nothing(xu3: Emulation, tmp_path: Path) -> None:
     assert cooled(xu3) == before
 
 
-def test_a_killed_flight_on_an_emulator_of_its_own_leaves_nothing(tmp_path: Path) -> None:
-    flying = subprocess.Popen(
+def test_a_killed_flight_on_an_emulator_of_its_own_leaves_nothing(
+    start: Callable[..., subprocess.Popen[Any]], tmp_path: Path
+) -> None:
+    flying = start(
         words("--policy", "ladder", "--board", "xu3", "--backend", "emulated"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
