@@ -103,20 +103,26 @@ def network_like(program: Program) -> Profile:
     return replace(shipped, points=tuple(at(p) for p in shipped.points))
 
 
+def flown_s(board: SimBoard, knobs: Knobs, load: Load) -> float:
+    """Mean latency of few frames under this load, on a board that stays cool."""
+    demand = Demand(rate_hz=4.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
+    board.reset(seed=0)
+    board.inject(load)
+    for _ in range(3):  # the first pays for the switch
+        telemetry = board.step(knobs, demand)
+    assert telemetry.latency_mean_s is not None and not telemetry.throttled
+    return telemetry.latency_mean_s
+
+
 @pytest.mark.parametrize("program", [PROGRAMS[0], PROGRAMS[4], PROGRAMS[8]], ids=["compute", "gcc", "bw_mem_rd"])
 def test_slow_down_in_flight(program: Program) -> None:
     """The same through a simulated board: frames of such a program, copies of it as background load."""
     knobs = Knobs(rung=1, unit="a15", cores=1, freqs_hz={"a7": 2e8, "a15": TOP_HZ})
-    demand = Demand(rate_hz=4.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
     board = SimBoard(MODEL, network_like(program))
-    latency_s = []
-    for copies in (1, 2, 3, 4):
-        board.reset(seed=0)
-        board.inject(Load(busy={"a15": copies - 1}, mem_gbps=(copies - 1) * program.gbps, ambient_c=0.0))
-        for _ in range(3):  # the first pays for the switch
-            telemetry = board.step(knobs, demand)
-        assert telemetry.latency_mean_s is not None and not telemetry.throttled
-        latency_s.append(telemetry.latency_mean_s)
+    latency_s = [
+        flown_s(board, knobs, Load(busy={"a15": others}, mem_gbps=others * program.gbps, ambient_c=0.0))
+        for others in range(4)
+    ]
     assert latency_s[0] == pytest.approx(0.02, rel=0.01)
     assert np.array(latency_s[1:]) / latency_s[0] == pytest.approx(np.array(program.slower), rel=program.wanted)
 
@@ -142,33 +148,17 @@ def test_who_crowds_whom() -> None:
 def test_half_of_a_core_is_half_the_speed(program: Program, cores: int) -> None:
     """Whatever a frame waits for: in another's time slice it does not get on. Its neighbours crowd it besides."""
     knobs = Knobs(rung=1, unit="a15", cores=cores, freqs_hz={"a7": 2e8, "a15": TOP_HZ})
-    demand = Demand(rate_hz=4.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
     board = SimBoard(MODEL, network_like(program))
-    latency_s = []
-    for busy in (4.0 - cores, 4.0):
-        board.reset(seed=0)
-        board.inject(Load(busy={"a15": busy}, ambient_c=0.0))
-        for _ in range(3):
-            telemetry = board.step(knobs, demand)
-        assert telemetry.latency_mean_s is not None and not telemetry.throttled
-        latency_s.append(telemetry.latency_mean_s)
-    assert latency_s[1] / latency_s[0] == pytest.approx(2.0, rel=0.01)
+    beside_s, shared_s = (flown_s(board, knobs, Load(busy={"a15": n}, ambient_c=0.0)) for n in (4.0 - cores, 4.0))
+    assert shared_s / beside_s == pytest.approx(2.0, rel=0.01)
 
 
 def test_a_gpu_is_shared_by_time_slices() -> None:
     nano = load_board("jetson_nano")
     board = SimBoard(nano, open_profile(nano.spec, None))
     knobs = Knobs(rung=4, unit="gpu", cores=1, freqs_hz={c.name: c.max_hz for c in nano.spec.clocks})
-    demand = Demand(rate_hz=4.0, deadline_s=1.0, accuracy_min=0.0, energy_budget_j=1.0, goal="min_energy")
-    latency_s = []
-    for busy in (0.0, 1.0):
-        board.reset(seed=0)
-        board.inject(Load(busy={"gpu": busy}, ambient_c=0.0))
-        for _ in range(3):
-            telemetry = board.step(knobs, demand)
-        assert telemetry.latency_mean_s is not None and not telemetry.throttled
-        latency_s.append(telemetry.latency_mean_s)
-    assert latency_s[1] / latency_s[0] == pytest.approx(2.0, rel=0.01)
+    alone_s, shared_s = (flown_s(board, knobs, Load(busy={"gpu": share}, ambient_c=0.0)) for share in (0.0, 1.0))
+    assert shared_s / alone_s == pytest.approx(2.0, rel=0.01)
 
 
 SHARING = [(PROGRAMS[0], 1), (PROGRAMS[0], 2), (PROGRAMS[0], 3), (PROGRAMS[0], 4), (PROGRAMS[8], 4)]
